@@ -1,0 +1,42 @@
+# The one-word commands. They need Python 3.11 or later, gcc and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: start test check bench soak clean
+.DEFAULT_GOAL := start
+
+# A stamp holds the checksum of the requirements it installed: pip runs only when they changed.
+define install
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@sum=$$(cat $(1) | cksum); \
+	if [ "$$(cat $(VENV)/$(2).stamp 2>/dev/null)" != "$$sum" ]; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(lastword $(1)) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . && \
+		echo "$$sum" > $(VENV)/$(2).stamp; \
+	fi
+endef
+
+start: ## installs the base and serves: http://127.0.0.1:8888/v1
+	$(call install,requirements.txt,base)
+	$(BIN)/python start.py
+
+check: ## formatting, lint, types
+	$(call install,requirements.txt requirements-test.txt,test)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check ## everything; installs what it needs
+	$(BIN)/python -m pytest -q
+
+bench: ## measures, side by side with others; see benchmarks/
+	$(call install,requirements.txt requirements-test.txt,test)
+	$(BIN)/python -m benchmarks
+
+soak: ## 100,000 requests through the gateway; its memory must not grow
+	$(call install,requirements.txt requirements-test.txt,test)
+	$(BIN)/python -m pytest -q -m soak tests/soak
+
+clean: ## removes what the commands above made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Wire types: OpenAI's dialect, FastChat's, server-sent events, and the one table of errors."""

@@ -1,0 +1,35 @@
+"""Server-sent events, as OpenAI streams them: ``data: <JSON>`` and an empty line.
+
+Source: the WHATWG HTML standard, section "Server-sent events". Only the ``data`` field is used
+by OpenAI's dialect; comments and other fields are skipped, as the standard says.
+"""
+
+from collections.abc import Iterator
+
+DONE = b"data: [DONE]\n\n"
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+
+
+def event(data: bytes) -> bytes:
+    """One event that carries ``data`` (one line of JSON)."""
+    return b"data: %b\n\n" % data
+
+
+class Decoder:
+    """Cuts a byte stream into the ``data`` payloads of its events, whatever the pieces are."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Gives the payload of each event that ``piece`` completes."""
+        lines = (self._line + piece).split(b"\n")
+        self._line = lines.pop()
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                yield b"\n".join(self._data)
+                self._data.clear()

@@ -1,0 +1,202 @@
+"""One answer of a server, while it arrives: parsed from the socket, read by one consumer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import httptools
+
+from dev_opsgpt.protocol.errors import ApiError
+from dev_opsgpt.transport.errors import BadResponse, ConnectionBroken
+
+# Bytes that may wait for a slow reader before the socket is no longer read.
+HIGH_WATER = 262_144
+MAX_HEAD = 65_536
+
+
+class Response:
+    """Status, headers and body of one answer.
+
+    The parser fills it, one consumer takes ``next()`` until it gives ``b""``. Every piece that
+    arrived since the last call comes joined in one. A consumer that stops early calls ``close()``.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_connection_close",
+        "_error",
+        "_framed",
+        "_parser",
+        "_paused",
+        "_release",
+        "_size",
+        "_transport",
+        "_waiter",
+        "headers",
+        "last_activity",
+        "received",
+        "status",
+    )
+
+    def __init__(self, transport: asyncio.Transport, release: Callable[[bool], None]) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.last_activity = 0.0
+        self.received = False
+        self._transport = transport
+        self._release = release
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._framed = False
+        self._connection_close = False
+        self._complete = self._paused = False
+        self._error: ApiError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    async def head(self) -> None:
+        """Waits for status and headers."""
+        while not self.status:
+            await self._wait()
+
+    async def next(self) -> bytes:
+        """What has arrived of the body, at least one byte; ``b""`` at its end."""
+        while True:
+            if self._chunks:
+                chunks = self._chunks
+                data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                self._chunks = []
+                self._size = 0
+                if self._paused:
+                    self._paused = False
+                    self._transport.resume_reading()
+                return data
+            if self._complete:
+                return b""
+            await self._wait()
+
+    async def read(self, limit: int | None = None) -> bytes:
+        """The whole body. Raises ``BadResponse`` past ``limit`` bytes."""
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.next():
+            size += len(data)
+            if limit is not None and size > limit:
+                self.close()
+                raise BadResponse(f"The server's answer is larger than {limit} bytes.")
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.next():
+            yield data
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole answer has arrived (it may still wait to be read)."""
+        return self._complete
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for more of it."""
+        return self._waiter is not None
+
+    def close(self) -> None:
+        """Ends the exchange. An answer that is not complete takes its connection with it, which
+        is how the server learns that nobody listens any more."""
+        if not self._complete and self._error is None:
+            self._error = ConnectionBroken("The exchange was closed.")
+            self._transport.abort()
+            self._release(False)
+
+    # From here on: called by the connection and by the parser.
+
+    def feed(self, data: bytes) -> None:
+        """Takes what the socket gave."""
+        self.received = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(BadResponse(f"The server did not answer in HTTP/1.1: {error}"))
+            self._transport.abort()
+            return
+        if self._chunks or self._complete or self.status:
+            self._wake()
+
+    def fail(self, error: ApiError) -> None:
+        """Ends the answer with an error, unless it is complete."""
+        if not self._complete and self._error is None:
+            self._error = error
+            self._release(False)
+            self._wake()
+
+    def end_of_stream(self) -> None:
+        """The server closed the connection: the end of a body without a length, else a fault."""
+        if self.status and not self._framed:
+            self.on_message_complete()
+            self._wake()
+        else:
+            self.fail(ConnectionBroken("The server closed the connection before its answer ended."))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header arrived."""
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        self._size += len(name) + len(value)
+        if self._size > MAX_HEAD:
+            self.fail(BadResponse("The server's headers are too large."))
+            self._transport.abort()
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The headers are complete; interim answers (1xx) are passed over."""
+        self._size = 0
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers.clear()
+            self._framed = False
+            return
+        self.status = status
+        self._connection_close = not self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body arrived."""
+        self._chunks.append(body)
+        self._size += len(body)
+        if self._size > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The body is complete: the connection is free for the next exchange."""
+        if not self.status or self._complete or self._error is not None:
+            return
+        self._complete = True
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._release(self._framed and not self._connection_close)
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+        if self._error is not None and not self._chunks:
+            raise self._error
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,178 @@
+"""The server object on real sockets: hang-ups, stalled clients, drains, malformed requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from dev_opsgpt.protocol.errors import InvalidRequest, RequestTooLarge
+from dev_opsgpt.transport import server as module
+from dev_opsgpt.transport.asgi import CancelOnDisconnect, bearer, read_body, send_body
+from dev_opsgpt.transport.router import Router
+from dev_opsgpt.transport.server import App, PortInUse, Receive, Scope, Send, Server, bind
+
+
+@asynccontextmanager
+async def serving(app: App, drain_timeout: float = 5.0) -> AsyncIterator[tuple[Server, str]]:
+    server = Server(app, bind("127.0.0.1", 0), drain_timeout=drain_timeout)
+    await server.start()
+    try:
+        yield server, f"http://127.0.0.1:{server.port}"
+    finally:
+        await server.stop()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await send_body(send, 200, await read_body(scope, receive, 1000), content_type="text/plain")
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    raise InvalidRequest("'x' is wrong.", param="x")
+
+
+async def crash(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ZeroDivisionError("sk-secret")
+
+
+ROUTES = Router({"/echo": {"POST": echo}, "/refuse": {"GET": refuse}, "/crash": {"GET": crash}})
+
+
+async def test_routes_and_errors() -> None:
+    async with serving(ROUTES) as (_, url), httpx.AsyncClient(base_url=url) as client:
+        assert (await client.post("/echo", content=b"hi")).text == "hi"
+        refused = await client.get("/refuse")
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "x"
+        assert (await client.get("/nowhere")).json()["error"]["code"] == "not_found"
+        wrong = await client.get("/echo")
+        assert wrong.status_code == 405
+        assert "POST" in wrong.json()["error"]["message"]
+        crashed = await client.get("/crash")
+        assert crashed.status_code == 500
+        assert "sk-secret" not in crashed.text
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_too_large_is_refused_and_the_next_request_works(chunked: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b"x" * 100
+
+    content = pieces() if chunked else b"x" * 5000
+    async with serving(ROUTES) as (_, url), httpx.AsyncClient(base_url=url) as client:
+        answer = await client.post("/echo", content=content)
+        assert answer.status_code == RequestTooLarge.status
+        assert (await client.post("/echo", content=b"hi")).text == "hi"
+
+
+async def test_what_is_not_http_gets_an_openai_error() -> None:
+    async with serving(ROUTES) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"NONSENSE\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"code":"invalid_http"' in answer
+
+
+async def test_a_client_that_hangs_up_cancels_its_request() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    app = CancelOnDisconnect(Router({"/": {"GET": slow}}))
+    async with serving(app) as (server, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        await begun.wait()
+        writer.close()
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_a_client_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRITE_TIMEOUT", 0.2)
+    done = asyncio.Event()
+
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                body = {"type": "http.response.body", "body": b"x" * 65_536, "more_body": True}
+                await send(body)
+        finally:
+            done.set()
+
+    app = CancelOnDisconnect(Router({"/": {"GET": flood}}))
+    async with serving(app) as (server, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        await asyncio.wait_for(done.wait(), 10)
+        writer.close()
+
+
+async def test_a_client_that_never_ends_its_request_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RECEIVE_TIMEOUT", 0.2)
+    async with serving(ROUTES) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nab")
+        try:
+            rest = await asyncio.wait_for(reader.read(), 10)
+        except ConnectionError:
+            rest = b""
+        assert rest == b""
+        writer.close()
+
+
+async def test_a_stop_lets_answers_in_flight_end() -> None:
+    begun = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await asyncio.sleep(0.5)
+        await send_body(send, 200, b"whole")
+
+    async with (
+        serving(Router({"/": {"GET": slow}})) as (server, url),
+        httpx.AsyncClient() as client,
+    ):
+        answer = asyncio.create_task(client.get(url))
+        await begun.wait()
+        await server.stop()
+        assert (await answer).text == "whole"
+        with pytest.raises(httpx.ConnectError):
+            await client.get(url)
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with bind("127.0.0.1", 0) as sock:
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(PortInUse, match=rf"^cannot listen on 127.0.0.1:{port}: .*in use$"):
+            bind("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        (b"Bearer abc", "abc"),
+        (b"bearer  abc ", "abc"),
+        (b"Basic dTphYmM=", "abc"),
+        (b"Basic !", None),
+        (b"Bearer ", None),
+        (b"Digest abc", None),
+    ],
+)
+def test_bearer(value: bytes, token: str | None) -> None:
+    assert bearer({"headers": [(b"x", b"y"), (b"authorization", value)]}) == token
+    assert bearer({"headers": []}) is None

@@ -1,0 +1,1 @@
+"""The configuration you edit: model_config.py and server_config.py."""

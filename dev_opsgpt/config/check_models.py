@@ -1,0 +1,149 @@
+"""The checks on declared models and their worker options; `check.py` runs them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dev_opsgpt.config.models import OnlineModel
+from dev_opsgpt.config.paths import is_hub_name, resolve_model_path
+from dev_opsgpt.config.plan import declared_models, kind_of, undeclared, wanted_models
+from dev_opsgpt.config.problems import KeyPath, Problem, Severity, nearest, spell
+from dev_opsgpt.config.schema import fields_of
+from dev_opsgpt.config.settings import OWN_KEYS, Settings
+
+# How alike to a known key a provider's own key must be to count as that key misspelt.
+_TYPO_CUTOFF = 0.8
+
+
+def _undeclared_names(settings: Settings) -> Iterator[Problem]:
+    declared = declared_models(settings)
+    for path, name in _named(settings).items():
+        if name not in declared:
+            yield undeclared(settings, name, path)
+
+
+def _kept_from_starting(settings: Settings) -> Iterator[Problem]:
+    """Local models that are named but not started, because USE_FASTCHAT is false."""
+    told: set[str] = set()
+    for path, name in _named(settings).items():
+        if kind_of(settings, name) or name not in declared_models(settings) or name in told:
+            continue
+        told.add(name)
+        message = f'"{name}" is a local model, and USE_FASTCHAT is false, so it is not started'
+        if "gpt" in name:
+            message += '; a model with "gpt" in its name is taken for an online one'
+            mend = 'Rename it without "gpt", or set USE_FASTCHAT = True'
+            yield _problem(settings, "error", path, message, mend)
+        else:
+            mend = "Set USE_FASTCHAT = True, or take the model off the list"
+            yield _problem(settings, "warning", path, message, mend)
+
+
+def _missing_files(settings: Settings) -> Iterator[Problem]:
+    for name in wanted_models(settings):
+        kind = kind_of(settings, name)
+        path: KeyPath = ("llm_model_dict", name, "local_model_path")
+        if kind == "local":
+            stored = settings.local_models[name].local_model_path
+        elif kind == "vllm":
+            stored, path = settings.vllm_models[name], ("VLLM_MODEL_DICT", name)
+        else:
+            continue
+        if isinstance(resolve_model_path(stored), Path):
+            continue
+        message = f'"{stored}" is neither under llm_models/ nor a path'
+        if is_hub_name(stored):
+            message += "; it is taken for a Hugging Face hub name"
+            mend = "Nothing to do if the engine may download it; else put the model there"
+            yield _problem(settings, "warning", path, message, mend)
+        else:
+            mend = "Put the model there, or write its path (`~` works) or hub name (owner/model)"
+            yield _problem(settings, "error", path, message, mend)
+
+
+def _vision(settings: Settings) -> Iterator[Problem]:
+    for name in wanted_models(settings):
+        if kind_of(settings, name) == "local" and settings.local_models[name].model_type == "VL":
+            message = f'"{name}" is a vision model (VL), and vision is not served yet'
+            mend = "Use LLM to serve its text side, or take the model off the list"
+            path = ("llm_model_dict", name, "model_type")
+            yield _problem(settings, "error", path, message, mend)
+
+
+def _twice_declared(settings: Settings) -> Iterator[Problem]:
+    for name in settings.online_models:
+        kind = kind_of(settings, name)
+        if kind not in ("online", None):
+            message = f'"{name}" is declared as a model of another kind too; that one is served'
+            yield _problem(
+                settings, "warning", ("ONLINE_LLM_MODEL", name), message, "Rename one of the two"
+            )
+
+
+def _provider_typos(settings: Settings) -> Iterator[Problem]:
+    known = fields_of(OnlineModel)
+    for name, entry in settings.online_models.items():
+        for key in entry.model_extra or {}:
+            if hint := nearest(key, known, _TYPO_CUTOFF):
+                path = ("ONLINE_LLM_MODEL", name, key)
+                message = "this key is handed to the provider as it is"
+                mend = f'If you meant "{hint}", write that'
+                yield _problem(settings, "warning", path, message, mend)
+
+
+def _worker_entries(settings: Settings) -> Iterator[Problem]:
+    """Entries of FSCHAT_MODEL_WORKERS that say something without effect."""
+    default = settings.workers.get("default")
+    for field in sorted(default.model_fields_set & OWN_KEYS - {"port"}) if default else ():
+        if getattr(default, field) is not None:
+            path: KeyPath = ("FSCHAT_MODEL_WORKERS", "default", field)
+            message = "this key belongs to one model and has no effect in the default entry"
+            mend = f'Write it as FSCHAT_MODEL_WORKERS["<model>"]["{field}"]'
+            yield _problem(settings, "warning", path, message, mend)
+    for name, entry in settings.workers.items():
+        if entry.cpu_offloading:
+            path = ("FSCHAT_MODEL_WORKERS", name, "cpu_offloading")
+            mend = 'Use "max_gpu_memory", or "n_gpu_layers" for a .gguf model'
+            yield _problem(settings, "warning", path, "this key has no effect here", mend)
+    declared = declared_models(settings)
+    idle = [name for name in settings.workers if name != "default" and name not in declared]
+    if idle:
+        path = ("FSCHAT_MODEL_WORKERS", idle[0])
+        message = f"no model is declared by the name of these entries: {', '.join(idle)}"
+        hints = {name: nearest(name, declared, _TYPO_CUTOFF) for name in idle}
+        meant = [f'"{hint}" for "{name}"' for name, hint in hints.items() if hint]
+        mend = "Remove them or declare the models"
+        mend = f"Did you mean {', '.join(meant)}? {mend}" if meant else mend
+        yield _problem(settings, "warning", path, message, mend)
+
+
+def _nothing_to_serve(settings: Settings) -> Iterator[Problem]:
+    if not any(kind_of(settings, name) for name in wanted_models(settings)):
+        folder = settings.origin.config_dir
+        message = f"no model is started (configuration read from {folder or 'nowhere'})"
+        mend = "Name models in LLM_MODELs; if the folder is not yours, set OPSGPT_CONFIG_DIR"
+        yield _problem(settings, "warning", ("LLM_MODELs",), message, mend)
+
+
+def _named(settings: Settings) -> dict[KeyPath, str]:
+    """Give the names in LLM_MODEL and LLM_MODELs by where they stand."""
+    named: dict[KeyPath, str] = {("LLM_MODEL",): settings.llm_model} if settings.llm_model else {}
+    return named | {("LLM_MODELs", i): name for i, name in enumerate(settings.llm_models)}
+
+
+def _problem(
+    settings: Settings, severity: Severity, path: KeyPath, message: str, mend: str
+) -> Problem:
+    return Problem(severity, settings.origin.source_of(path), spell(path), message, mend)
+
+
+MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
+    _undeclared_names,
+    _kept_from_starting,
+    _missing_files,
+    _vision,
+    _twice_declared,
+    _provider_typos,
+    _worker_entries,
+    _nothing_to_serve,
+)
+"""Each gives the problems it sees in the settings; none raises."""

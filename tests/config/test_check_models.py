@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+from dev_opsgpt.config import Problem, Settings, check_settings, load_settings
+
+
+def _check(**keys: Any) -> dict[str, Problem]:
+    return {p.key: p for p in check_settings(Settings.model_validate(keys))}
+
+
+def _local(path: str = "owner/model", **keys: Any) -> dict[str, Any]:
+    return {"local_model_path": path, **keys}
+
+
+def test_names_that_are_declared_nowhere() -> None:
+    problems = _check(
+        LLM_MODEL="tiny-chta",
+        LLM_MODELs=["tiny-chat", "zzz"],
+        ONLINE_LLM_MODEL={"tiny-chat": {}},
+    )
+    assert set(problems) == {"LLM_MODEL", "LLM_MODELs[1]"}
+    assert problems["LLM_MODEL"].severity == "error"
+    assert '"tiny-chta" names a model that is declared nowhere' in problems["LLM_MODEL"].message
+    assert problems["LLM_MODEL"].mend.startswith('Did you mean "tiny-chat"?')
+    assert "llm_model_dict, VLLM_MODEL_DICT or ONLINE_LLM_MODEL" in problems["LLM_MODELs[1]"].mend
+
+
+def test_an_attached_server_is_declared() -> None:
+    assert not _check(LLM_MODEL="s", FSCHAT_MODEL_WORKERS={"s": {"openai_server": "http://h:1"}})
+
+
+def test_a_local_model_whose_name_says_gpt() -> None:
+    problem = _check(LLM_MODEL="my-gpt", llm_model_dict={"my-gpt": _local()})["LLM_MODEL"]
+    assert problem.severity == "error"
+    assert 'a model with "gpt" in its name is taken for an online one' in problem.message
+    assert problem.mend == 'Rename it without "gpt", or set USE_FASTCHAT = True'
+
+
+def test_a_local_model_kept_from_starting() -> None:
+    problems = _check(USE_FASTCHAT=False, LLM_MODELs=["a", "a"], llm_model_dict={"a": _local()})
+    assert problems["LLM_MODELs[0]"].severity == "warning"
+    assert "USE_FASTCHAT is false" in problems["LLM_MODELs[0]"].message
+    assert "LLM_MODELs[1]" not in problems
+
+
+def test_model_files(tmp_path: Path) -> None:
+    (tmp_path / "there.gguf").touch()
+    problems = _check(
+        LLM_MODELs=["there", "gone", "hub", "vllm-gone"],
+        llm_model_dict={
+            "there": _local(str(tmp_path / "there.gguf")),
+            "gone": _local(str(tmp_path / "gone.gguf")),
+            "hub": _local("owner/model"),
+            "not-started": _local("gone.gguf"),
+        },
+        VLLM_MODEL_DICT={"vllm-gone": "gone"},
+    )
+    gone = problems['llm_model_dict["gone"]["local_model_path"]']
+    assert gone.severity == "error"
+    assert "is neither under llm_models/ nor a path" in gone.message
+    assert "hub name (owner/model)" in gone.mend
+    hub = problems['llm_model_dict["hub"]["local_model_path"]']
+    assert hub.severity == "warning"
+    assert "Hugging Face hub name" in hub.message
+    assert problems['VLLM_MODEL_DICT["vllm-gone"]'].severity == "error"
+    assert len(problems) == 3
+
+
+def test_vision_is_not_served_yet() -> None:
+    problems = _check(LLM_MODEL="v", llm_model_dict={"v": _local(model_type="VL")})
+    problem = problems['llm_model_dict["v"]["model_type"]']
+    assert problem.severity == "error"
+    assert "vision is not served yet" in problem.message
+
+
+def test_vision_by_the_environment(tmp_path: Path) -> None:
+    environ = {"MODEL_PATH": "owner/model", "MODEL_TYPE": "VL"}
+    errors = [p for p in check_settings(load_settings(tmp_path, environ)) if p.severity == "error"]
+    (problem,) = errors
+    assert problem.source == "environment variable MODEL_TYPE"
+    assert "vision is not served yet" in problem.message
+
+
+def test_declared_twice() -> None:
+    problems = _check(LLM_MODEL="a", llm_model_dict={"a": _local()}, ONLINE_LLM_MODEL={"a": {}})
+    assert "of another kind" in problems['ONLINE_LLM_MODEL["a"]'].message
+
+
+def test_a_providers_key_that_looks_misspelt() -> None:
+    entry = {"provider": "QwenWorker", "api_bas_url": "x", "APPID": "7"}
+    problems = _check(ONLINE_LLM_MODEL={"q": entry})
+    assert list(problems) == ['ONLINE_LLM_MODEL["q"]["api_bas_url"]']
+    assert '"api_base_url"' in problems['ONLINE_LLM_MODEL["q"]["api_bas_url"]'].mend
+
+
+def test_worker_entries_without_a_model() -> None:
+    problems = _check(
+        LLM_MODEL="tiny-chat",
+        ONLINE_LLM_MODEL={"tiny-chat": {}},
+        FSCHAT_MODEL_WORKERS={"default": {}, "tiny_chat": {}, "zzz": {}},
+    )
+    problem = problems['FSCHAT_MODEL_WORKERS["tiny_chat"]']
+    assert problem.severity == "warning"
+    assert problem.message.endswith("tiny_chat, zzz")
+    assert problem.mend.startswith('Did you mean "tiny-chat" for "tiny_chat"?')
+
+
+def test_what_belongs_to_one_model_in_the_default_entry() -> None:
+    default = {"port": 20002, "openai_server": "http://h:1", "model_names": ["a"]}
+    problems = _check(FSCHAT_MODEL_WORKERS={"default": default})
+    assert 'FSCHAT_MODEL_WORKERS["default"]["port"]' not in problems
+    for key in ("openai_server", "model_names"):
+        problem = problems[f'FSCHAT_MODEL_WORKERS["default"]["{key}"]']
+        assert problem.mend == f'Write it as FSCHAT_MODEL_WORKERS["<model>"]["{key}"]'
+
+
+def test_nothing_to_serve() -> None:
+    problem = _check()["LLM_MODELs"]
+    assert problem.severity == "warning"
+    assert "no model is started" in problem.message

@@ -1,0 +1,1 @@
+"""The controller: knows which workers are alive, tells gateways, and starts and stops models."""

@@ -1,0 +1,131 @@
+"""A gateway's view of the workers: the controller's table, and what the gateway itself knows of
+each replica: its own requests in flight there, and whether it answered lately. Pure."""
+
+from collections.abc import Collection, Iterable
+
+from dev_opsgpt.routing.table import Worker
+
+# A replica that refused a connection is passed over for so long, unless it is heard of before.
+DOWN_FOR = 5.0
+# A model whose last replica died is "unavailable" for so long, and "unknown" after it.
+REMEMBERED = 600.0
+
+
+class Replica:
+    """One worker as the gateway sees it; a ``Candidate`` for the dispatch policies."""
+
+    __slots__ = ("_others", "down_until", "in_flight", "row")
+
+    def __init__(self, row: Worker) -> None:
+        self.row = row
+        self.in_flight = 0
+        self.down_until = 0.0
+        self._others = row.queue_length
+
+    @property
+    def speed(self) -> float:
+        """Its weight."""
+        return self.row.speed
+
+    @property
+    def limit(self) -> int:
+        """Requests it runs at once."""
+        return self.row.limit
+
+    @property
+    def running(self) -> int:
+        """Requests there now: this gateway's own, and those of others by its last report."""
+        return self.in_flight + self._others
+
+    @property
+    def waiting(self) -> int:
+        """Nothing beyond ``running``: the gateway does not see a worker's queue."""
+        return 0
+
+    @property
+    def queue_length(self) -> int:
+        """The same as FastChat's policies call it."""
+        return self.running
+
+    def update(self, row: Worker) -> None:
+        """Takes a newer row: what it reports beyond our own requests is others' load, and a new
+        beat is a sign of life."""
+        if row.beats != self.row.beats:
+            self.down_until = 0.0
+        self._others = max(0, row.queue_length - self.in_flight)
+        self.row = row
+
+
+class Fleet:
+    """The replicas by address and by model.
+
+    ``declared`` names are models that the configuration starts: while none of their replicas is
+    there they are unavailable, not unknown.
+    """
+
+    def __init__(self, declared: Collection[str] = ()) -> None:
+        self._replicas: dict[str, Replica] = {}
+        self._by_model: dict[str, list[Replica]] = {}
+        self._declared = frozenset(declared)
+        self._lost: dict[str, float] = {}
+
+    def models(self) -> list[str]:
+        """The names that can be asked for, sorted."""
+        return sorted(self._by_model)
+
+    def replicas(self) -> list[Replica]:
+        """All of them."""
+        return list(self._replicas.values())
+
+    def expected(self, model: str, now: float) -> bool:
+        """Whether a model that nobody serves now was there a while ago, or is to come."""
+        return model in self._declared or now - self._lost.get(model, -REMEMBERED) < REMEMBERED
+
+    def candidates(self, model: str, now: float, tried: Collection[Replica] = ()) -> list[Replica]:
+        """The replicas of a model that may take a request: not draining, not in ``tried``. Those
+        that did not answer lately only where there is no other."""
+        alive = [r for r in self._by_model.get(model, ()) if not r.row.draining and r not in tried]
+        return [r for r in alive if r.down_until <= now] or alive
+
+    def down(self, replica: Replica, now: float) -> None:
+        """Notes that a replica did not answer."""
+        replica.down_until = now + DOWN_FOR
+
+    def replace(self, rows: Iterable[Worker], now: float) -> list[Replica]:
+        """Takes a whole table; gives the replicas that are in it no more."""
+        found = {row.address: row for row in rows}
+        gone = [address for address in self._replicas if address not in found]
+        removed = self.remove(gone, now)
+        self.upsert(found.values())
+        return removed
+
+    def upsert(self, rows: Iterable[Worker]) -> None:
+        """Takes new and changed rows."""
+        moved = False
+        for row in rows:
+            known = self._replicas.get(row.address)
+            if known is None:
+                self._replicas[row.address] = Replica(row)
+                moved = True
+            else:
+                moved = moved or known.row.models != row.models
+                known.update(row)
+        if moved:
+            self._index()
+
+    def remove(self, addresses: Iterable[str], now: float, *, lost: bool = True) -> list[Replica]:
+        """Forgets replicas and gives them. ``lost`` ones are expected to come back."""
+        gone = [r for r in (self._replicas.pop(a, None) for a in addresses) if r is not None]
+        if gone:
+            if lost:
+                self._lost |= {model: now for replica in gone for model in replica.row.models}
+            self._index()
+        return gone
+
+    def _index(self) -> None:
+        by_model: dict[str, list[Replica]] = {}
+        for replica in self._replicas.values():
+            for model in replica.row.models:
+                by_model.setdefault(model, []).append(replica)
+        self._by_model = by_model
+        self._lost = {model: at for model, at in self._lost.items() if model not in by_model}

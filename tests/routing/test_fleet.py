@@ -1,0 +1,78 @@
+"""The gateway's view of the workers."""
+
+from dev_opsgpt.routing.fleet import DOWN_FOR, REMEMBERED, Fleet
+from dev_opsgpt.routing.table import Worker
+
+
+def row(name: str, *models: str, beats: int = 1, queue: int = 0, draining: bool = False) -> Worker:
+    return Worker(
+        address=f"http://{name}",
+        models=models or ("m",),
+        kind="opsgpt",
+        beats=beats,
+        queue_length=queue,
+        draining=draining,
+    )
+
+
+def names(fleet: Fleet, model: str = "m", now: float = 0.0) -> list[str]:
+    return [r.row.address.removeprefix("http://") for r in fleet.candidates(model, now)]
+
+
+def test_rows_come_change_and_go() -> None:
+    fleet = Fleet()
+    fleet.replace([row("a"), row("b", "m", "n")], 0)
+    assert (fleet.models(), names(fleet), names(fleet, "n")) == (["m", "n"], ["a", "b"], ["b"])
+    fleet.upsert([row("a", "n", beats=2), row("c")])
+    assert (names(fleet), names(fleet, "n")) == (["b", "c"], ["a", "b"])
+    gone = fleet.replace([row("c")], 1)
+    assert sorted(r.row.address for r in gone) == ["http://a", "http://b"]
+    assert fleet.models() == ["m"]
+
+
+def test_draining_and_tried_replicas_are_no_candidates() -> None:
+    fleet = Fleet()
+    fleet.upsert([row("a"), row("b", draining=True), row("c")])
+    first = fleet.candidates("m", 0)[0]
+    assert names(fleet) == ["a", "c"]
+    assert [r.row.address for r in fleet.candidates("m", 0, [first])] == ["http://c"]
+
+
+def test_a_replica_that_is_down_is_the_last_resort_until_its_next_beat() -> None:
+    fleet = Fleet()
+    fleet.upsert([row("a"), row("b")])
+    a, b = fleet.candidates("m", 0)
+    fleet.down(a, 0)
+    assert names(fleet, now=1) == ["b"]
+    assert names(fleet, now=DOWN_FOR + 1) == ["a", "b"]
+    fleet.upsert([row("a", beats=1)])
+    assert names(fleet, now=1) == ["b"], "the same beat again is no sign of life"
+    fleet.upsert([row("a", beats=2)])
+    assert names(fleet, now=1) == ["a", "b"]
+    fleet.down(a, 1)
+    fleet.down(b, 1)
+    assert names(fleet, now=2) == ["a", "b"]
+
+
+def test_load_is_ours_live_and_others_as_reported() -> None:
+    fleet = Fleet()
+    fleet.upsert([row("a", queue=3)])
+    replica = fleet.candidates("m", 0)[0]
+    assert replica.running == 3
+    replica.in_flight = 2
+    fleet.upsert([row("a", beats=2, queue=5)])
+    assert replica.running == 5
+    replica.in_flight = 0
+    assert replica.running == 3
+
+
+def test_a_model_that_died_is_expected_for_a_while_and_one_that_left_is_not() -> None:
+    fleet = Fleet(declared=["d"])
+    fleet.upsert([row("a", "died"), row("b", "left")])
+    fleet.remove(["http://a"], 10)
+    fleet.remove(["http://b"], 10, lost=False)
+    assert fleet.expected("d", 10)
+    assert fleet.expected("died", 10)
+    assert not fleet.expected("died", 10 + REMEMBERED)
+    assert not fleet.expected("left", 10)
+    assert not fleet.expected("never", 10)

@@ -5,7 +5,7 @@ Unknown fields are skipped, as FastChat skips them; fields that only we know are
 FastChat's own parts never see them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -144,7 +144,7 @@ class EmbeddingsRequest(msgspec.Struct):
 class EmbeddingsReply(msgspec.Struct):
     """Vectors, or base64 strings where they were asked for, and the tokens of the input."""
 
-    embedding: list[list[float]] | list[str]
+    embedding: Sequence[list[float] | str]
     token_num: int
 
 

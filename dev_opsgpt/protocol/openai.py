@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+# Prompts times answers of one request: each is a sequence of its own.
+MAX_SEQUENCES = 1024
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -281,6 +283,12 @@ class CompletionRequest(Generation):
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=20)] | None = None
     suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "CompletionRequest":
+        if len(self.prompts) * self.choices > MAX_SEQUENCES:
+            raise _conflict("prompt", f"times 'n' makes more than {MAX_SEQUENCES} answers")
+        return self
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

@@ -15,6 +15,19 @@ def event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
+def whole_events(data: bytes) -> int:
+    """How many bytes of ``data`` are whole events; what comes after them has no end yet.
+
+    An error event is put only after whole ones, so that it never lands inside another.
+    """
+    if data.endswith(b"\n\n"):
+        return len(data)
+    plain, windows = data.rfind(b"\n\n"), data.rfind(b"\r\n\r\n")
+    if plain > windows:
+        return plain + 2
+    return windows + 4 if windows >= 0 else 0
+
+
 class Decoder:
     """Cuts a byte stream into the ``data`` payloads of its events, whatever the pieces are."""
 

@@ -1,25 +1,29 @@
 """A gateway's view of the workers: the controller's table, and what the gateway itself knows of
 each replica: its own requests in flight there, and whether it answered lately. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from dev_opsgpt.routing.table import Worker
+from dev_opsgpt.routing.table import Kind, Worker
 
 # A replica that refused a connection is passed over for so long, unless it is heard of before.
 DOWN_FOR = 5.0
 # A model whose last replica died is "unavailable" for so long, and "unknown" after it.
 REMEMBERED = 600.0
+# A controller that was away has forgotten its workers. So long they have to register again: our own
+# beat every 2 s, FastChat's every 45 s, and attached servers are asked as soon as it is back.
+DOUBTED_FOR: Mapping[Kind, float] = {"opsgpt": 7.0, "openai": 15.0, "fastchat": 90.0}
 
 
 class Replica:
     """One worker as the gateway sees it; a ``Candidate`` for the dispatch policies."""
 
-    __slots__ = ("_others", "down_until", "in_flight", "row")
+    __slots__ = ("_others", "doubted_since", "down_until", "in_flight", "row")
 
     def __init__(self, row: Worker) -> None:
         self.row = row
         self.in_flight = 0
         self.down_until = 0.0
+        self.doubted_since: float | None = None
         self._others = row.queue_length
 
     @property
@@ -52,6 +56,7 @@ class Replica:
         beat is a sign of life."""
         if row.beats != self.row.beats:
             self.down_until = 0.0
+        self.doubted_since = None
         self._others = max(0, row.queue_length - self.in_flight)
         self.row = row
 
@@ -59,14 +64,14 @@ class Replica:
 class Fleet:
     """The replicas by address and by model.
 
-    ``declared`` names are models that the configuration starts: while none of their replicas is
-    there they are unavailable, not unknown.
+    ``declared`` names are models that the configuration starts: until their first replica is there
+    they are unavailable, not unknown.
     """
 
     def __init__(self, declared: Collection[str] = ()) -> None:
         self._replicas: dict[str, Replica] = {}
         self._by_model: dict[str, list[Replica]] = {}
-        self._declared = frozenset(declared)
+        self._declared = set(declared)
         self._lost: dict[str, float] = {}
 
     def models(self) -> list[str]:
@@ -78,8 +83,11 @@ class Fleet:
         return list(self._replicas.values())
 
     def expected(self, model: str, now: float) -> bool:
-        """Whether a model that nobody serves now was there a while ago, or is to come."""
-        return model in self._declared or now - self._lost.get(model, -REMEMBERED) < REMEMBERED
+        """Whether a model that nobody serves now is draining, was there a while ago, or is to
+        come."""
+        if model in self._by_model or model in self._declared:
+            return True
+        return now - self._lost.get(model, -REMEMBERED) < REMEMBERED
 
     def candidates(self, model: str, now: float, tried: Collection[Replica] = ()) -> list[Replica]:
         """The replicas of a model that may take a request: not draining, not in ``tried``. Those
@@ -98,6 +106,25 @@ class Fleet:
         removed = self.remove(gone, now)
         self.upsert(found.values())
         return removed
+
+    def resume(self, rows: Collection[Worker], now: float) -> None:
+        """Takes the table of a controller that was away, and may have forgotten its workers: who
+        is not in it stays, until ``expire`` finds that it did not register again."""
+        found = {row.address for row in rows}
+        for address, replica in self._replicas.items():
+            if address not in found and replica.doubted_since is None:
+                replica.doubted_since = now
+        self.upsert(rows)
+
+    def expire(self, now: float) -> list[Replica]:
+        """Forgets the replicas that a controller has not heard of for too long, and gives them."""
+        late = [
+            address
+            for address, replica in self._replicas.items()
+            if replica.doubted_since is not None
+            and now - replica.doubted_since > DOUBTED_FOR[replica.row.kind]
+        ]
+        return self.remove(late, now)
 
     def upsert(self, rows: Iterable[Worker]) -> None:
         """Takes new and changed rows."""
@@ -128,4 +155,6 @@ class Fleet:
             for model in replica.row.models:
                 by_model.setdefault(model, []).append(replica)
         self._by_model = by_model
+        # From now on a model is missed because it died, or gone because it was taken away.
+        self._declared -= by_model.keys()
         self._lost = {model: at for model, at in self._lost.items() if model not in by_model}

@@ -148,7 +148,12 @@ async def refuse_body(receive: Receive, send: Send, error: RequestTooLarge) -> N
     would destroy the answer before it is read.
     """
     body = msgspec.json.encode(errors.openai_body(error))
-    head = [(b"content-type", JSON.encode()), (b"connection", b"close")]
+    head = [
+        (b"content-type", JSON.encode()),
+        # With its length the answer is whole to the client while we still listen.
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": error.status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with contextlib.suppress(TimeoutError):

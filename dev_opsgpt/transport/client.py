@@ -8,6 +8,7 @@ than its reader, and drops the connection of an answer that nobody wants any mor
 import asyncio
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from typing import Self, cast
 from urllib.parse import urlsplit
 
@@ -57,9 +58,11 @@ class Origin:
 class Connection(asyncio.Protocol):
     """One socket to an origin; it serves one exchange at a time."""
 
-    __slots__ = ("idle_since", "lost", "response", "transport")
+    __slots__ = ("idle_since", "loop", "lost", "response", "transport")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Kept, for asyncio.get_running_loop() is a system call.
+        self.loop = loop
         self.transport: asyncio.Transport
         self.response: Response | None = None
         self.lost = False
@@ -76,7 +79,7 @@ class Connection(asyncio.Protocol):
         if response is None:
             self.transport.abort()
             return
-        response.last_activity = asyncio.get_running_loop().time()
+        response.last_activity = self.loop.time()
         response.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -194,7 +197,10 @@ class Client:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    Connection, origin.host, origin.port, ssl=self._tls if origin.tls else None
+                    lambda: Connection(loop),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls if origin.tls else None,
                 )
         except TimeoutError:
             raise ConnectFailed("The server did not accept the connection in time.") from None
@@ -204,25 +210,29 @@ class Client:
         return connection
 
     def _exchange(self, origin: Origin, connection: Connection) -> Response:
-        def release(keep: bool) -> None:
-            self._active.pop(response, None)
-            connection.response = None
-            if keep and not connection.lost and len(origin.idle) < MAX_IDLE:
-                connection.idle_since = asyncio.get_running_loop().time()
-                origin.idle.append(connection)
-                self._origins[origin] = None
-            else:
-                # Not close(): a dead server would never take what is still buffered.
-                connection.transport.abort()
-
-        response = Response(connection.transport, release)
+        loop = connection.loop
+        release = partial(self._release, origin, connection)
+        response = Response(connection.transport, loop, release)
         connection.response = response
         self._active[response] = origin
-        loop = asyncio.get_running_loop()
         response.last_activity = loop.time()
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP, self._sweep)
         return response
+
+    def _release(
+        self, origin: Origin, connection: Connection, response: Response, keep: bool
+    ) -> None:
+        """An exchange is over: its connection is kept for the next one, or dropped."""
+        self._active.pop(response, None)
+        connection.response = None
+        if keep and not connection.lost and len(origin.idle) < MAX_IDLE:
+            connection.idle_since = connection.loop.time()
+            origin.idle.append(connection)
+            self._origins[origin] = None
+        else:
+            # Not close(): a dead server would never take what is still buffered.
+            connection.transport.abort()
 
     def _sweep(self) -> None:
         """Times out silent servers and drops old idle connections: one timer for all, instead of

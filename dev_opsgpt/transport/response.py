@@ -26,6 +26,7 @@ class Response:
         "_connection_close",
         "_error",
         "_framed",
+        "_loop",
         "_parser",
         "_paused",
         "_release",
@@ -34,19 +35,28 @@ class Response:
         "_waiter",
         "headers",
         "last_activity",
+        "on_body",
         "received",
         "status",
     )
 
-    def __init__(self, transport: asyncio.Transport, release: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        release: Callable[["Response", bool], None],
+    ) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.last_activity = 0.0
         self.received = False
         self._transport = transport
+        self._loop = loop
         self._release = release
-        self._parser = httptools.HttpResponseParser(self)
         self._chunks: list[bytes] = []
+        # The parser puts the pieces of the body where they belong, without a call of ours for each.
+        self.on_body = self._chunks.append
+        self._parser = httptools.HttpResponseParser(self)
         self._size = 0
         self._framed = False
         self._connection_close = False
@@ -72,7 +82,7 @@ class Response:
             if self._chunks:
                 chunks = self._chunks
                 data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                self._chunks = []
+                chunks.clear()
                 self._size = 0
                 if self._paused:
                     self._paused = False
@@ -114,7 +124,8 @@ class Response:
         if not self._complete and self._error is None:
             self._error = ConnectionBroken("The exchange was closed.")
             self._transport.abort()
-            self._release(False)
+            self._release(self, False)
+            self._wake()
 
     # From here on: called by the connection and by the parser.
 
@@ -127,14 +138,21 @@ class Response:
             self.fail(BadResponse(f"The server did not answer in HTTP/1.1: {error}"))
             self._transport.abort()
             return
-        if self._chunks or self._complete or self.status:
+        if self._complete:
+            # It refers to us: without it we are freed at once, not by the garbage collector.
+            del self._parser
+        if self.status:
+            self._size += len(data)
+            if self._size > HIGH_WATER and self._chunks and not self._complete:
+                self._paused = True
+                self._transport.pause_reading()
             self._wake()
 
     def fail(self, error: ApiError) -> None:
         """Ends the answer with an error, unless it is complete."""
         if not self._complete and self._error is None:
             self._error = error
-            self._release(False)
+            self._release(self, False)
             self._wake()
 
     def end_of_stream(self) -> None:
@@ -167,14 +185,6 @@ class Response:
         self.status = status
         self._connection_close = not self._parser.should_keep_alive()
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body arrived."""
-        self._chunks.append(body)
-        self._size += len(body)
-        if self._size > HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
         """The body is complete: the connection is free for the next exchange."""
         if not self.status or self._complete or self._error is not None:
@@ -183,12 +193,12 @@ class Response:
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        self._release(self._framed and not self._connection_close)
+        self._release(self, self._framed and not self._connection_close)
 
     async def _wait(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = self._loop.create_future()
         try:
             await waiter
         finally:

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from dev_opsgpt.protocol.errors import InvalidRequest, openai_body
 
@@ -33,6 +33,43 @@ class PortInUse(Exception):
     """The address cannot be bound; the message is one clear line."""
 
 
+class _Head:
+    """Stands in for the transport of one request until the head of its answer is written: it goes
+    out together with what the same step of the event loop writes next. That is a system call less
+    for every answer, and a packet less for its client."""
+
+    __slots__ = ("_cycle", "_held", "_loop", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._cycle = cycle
+        self._loop = loop
+        self._transport = cycle.transport
+        self._held = b""
+        cycle.transport = cast(asyncio.Transport, self)
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._held = data
+            self._loop.call_soon(self._flush)
+            return
+        held, self._held = self._held, b""
+        self._cycle.transport = self._transport
+        self._transport.writelines((held, data))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._cycle.transport = self._transport
+            self._transport.write(held)
+
+
 class _Protocol(HttpToolsProtocol):
     """One client's connection."""
 
@@ -49,6 +86,10 @@ class _Protocol(HttpToolsProtocol):
             hook: Callable[[], None] | None = scope.get(ON_DISCONNECT)
             if hook is not None:
                 hook()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        _Head(cycle, self.loop)
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

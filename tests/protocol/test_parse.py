@@ -170,6 +170,16 @@ def test_bad_prompts_name_the_field(prompt: Any) -> None:
         assert caught.value.param.split(".")[0] == name
 
 
+def test_prompts_times_answers_are_bounded() -> None:
+    for prompt, n in ((["a"] * 9, 128), (["a"] * 1025, 1)):
+        body = json.dumps({"model": "m", "prompt": prompt, "n": n}).encode()
+        with pytest.raises(InvalidRequest, match="1024") as caught:
+            parse(CompletionRequest, body)
+        assert caught.value.param == "prompt"
+    body = json.dumps({"model": "m", "prompt": ["a"] * 8, "n": 128}).encode()
+    assert len(parse(CompletionRequest, body).prompts) == 8
+
+
 def test_derived_values() -> None:
     request = chat(max_tokens=5, max_completion_tokens=7, stop="x", n=3)
     assert (request.limit, request.stops, request.choices) == (7, ["x"], 3)

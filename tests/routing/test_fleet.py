@@ -1,6 +1,6 @@
 """The gateway's view of the workers."""
 
-from dev_opsgpt.routing.fleet import DOWN_FOR, REMEMBERED, Fleet
+from dev_opsgpt.routing.fleet import DOUBTED_FOR, DOWN_FOR, REMEMBERED, Fleet
 from dev_opsgpt.routing.table import Worker
 
 
@@ -72,7 +72,31 @@ def test_a_model_that_died_is_expected_for_a_while_and_one_that_left_is_not() ->
     fleet.remove(["http://a"], 10)
     fleet.remove(["http://b"], 10, lost=False)
     assert fleet.expected("d", 10)
+    fleet.upsert([row("d", "d")])
+    fleet.remove(["http://d"], 10, lost=False)
+    assert not fleet.expected("d", 10), "it was there, and was taken away"
     assert fleet.expected("died", 10)
     assert not fleet.expected("died", 10 + REMEMBERED)
     assert not fleet.expected("left", 10)
     assert not fleet.expected("never", 10)
+
+
+def test_a_model_whose_replicas_all_drain_is_expected() -> None:
+    fleet = Fleet()
+    fleet.upsert([row("a", draining=True)])
+    assert names(fleet) == []
+    assert fleet.expected("m", 0)
+
+
+def test_who_a_returning_controller_does_not_list_has_time_to_register_again() -> None:
+    fleet = Fleet()
+    fleet.upsert([row("a"), row("b"), row("c")])
+    fleet.resume([row("c")], 10)
+    assert names(fleet) == ["a", "b", "c"]
+    assert fleet.expire(10 + DOUBTED_FOR["opsgpt"]) == []
+    fleet.upsert([row("a")])
+    fleet.resume([row("a"), row("c")], 15)
+    gone = fleet.expire(11 + DOUBTED_FOR["opsgpt"])
+    assert [replica.row.address for replica in gone] == ["http://b"], "not at 15, but since 10"
+    assert fleet.expire(1000) == []
+    assert names(fleet) == ["a", "c"]

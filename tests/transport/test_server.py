@@ -64,6 +64,8 @@ async def test_a_body_too_large_is_refused_and_the_next_request_works(chunked: b
     async with serving(ROUTES) as (_, url), httpx.AsyncClient(base_url=url) as client:
         answer = await client.post("/echo", content=content)
         assert answer.status_code == RequestTooLarge.status
+        # Whole at once, though the server goes on listening for a while.
+        assert answer.headers["content-length"] == str(len(answer.content))
         assert (await client.post("/echo", content=b"hi")).text == "hi"
 
 

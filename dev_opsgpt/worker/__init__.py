@@ -1,0 +1,1 @@
+"""What every worker shares: registration, beats, admission, HTTP surfaces, engine interface."""

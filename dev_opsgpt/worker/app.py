@@ -1,0 +1,76 @@
+"""A worker's HTTP application: the two surfaces, health, release, and who may call."""
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dev_opsgpt.protocol.errors import AuthenticationFailed
+from dev_opsgpt.transport.asgi import CancelOnDisconnect, bearer, read_body, send_json
+from dev_opsgpt.transport.router import Router, Routes
+from dev_opsgpt.transport.server import App, Receive, Scope, Send
+from dev_opsgpt.worker.admission import Admission
+from dev_opsgpt.worker.conversation import MarkedConversation
+from dev_opsgpt.worker.engine import Engine
+from dev_opsgpt.worker.fastchat_surface import FastChatSurface, decode
+from dev_opsgpt.worker.openai_surface import OpenAISurface
+from dev_opsgpt.worker.release import ReleaseRequest
+
+Release = Callable[[ReleaseRequest], Awaitable[dict[str, Any]]]
+
+
+def create_app(
+    engine: Engine,
+    names: list[str],
+    admission: Admission,
+    *,
+    secret: str | None,
+    fastchat_clients: bool = False,
+    max_body: int = 32 << 20,
+    stream_interval: int = 2,
+    release: Release,
+    clock: Callable[[], float] = time.time,
+) -> App:
+    """The application of a worker that serves ``engine`` under ``names``.
+
+    Callers show ``secret`` as a Bearer token (none configured: all may call); with
+    ``fastchat_clients`` FastChat's routes are open to callers without it. ``release`` is called
+    for ``POST /release``.
+    """
+    openai = OpenAISurface(engine, names, admission, max_body=max_body, clock=clock)
+    conversation = MarkedConversation(secret or "")
+    fastchat = FastChatSurface(
+        engine, names, admission, conversation, max_body=max_body, interval=stream_interval
+    )
+
+    async def health(scope: Scope, receive: Receive, send: Send) -> None:
+        load = {"running": admission.running, "waiting": admission.waiting}
+        await send_json(send, 200, {"status": "ok", "models": names} | load)
+
+    async def released(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(scope, receive, max_body)
+        await send_json(send, 200, await release(decode(ReleaseRequest, body or b"{}")))
+
+    ours: Routes = {**openai.routes(), "/release": {"POST": released}}
+    theirs = fastchat.routes()
+    routes: Routes = {
+        **_guarded(ours, secret),
+        **(theirs if fastchat_clients else _guarded(theirs, secret)),
+        "/health": {"GET": health},
+    }
+    return CancelOnDisconnect(Router(routes))
+
+
+def _guarded(routes: Routes, secret: str | None) -> Routes:
+    def guard(handler: App) -> App:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if secret and not hmac.compare_digest((bearer(scope) or "").encode(), secret.encode()):
+                raise AuthenticationFailed("This worker is called by its own gateway only.")
+            await handler(scope, receive, send)
+
+        return guarded
+
+    return {
+        path: {method: guard(handler) for method, handler in methods.items()}
+        for path, methods in routes.items()
+    }

@@ -1,0 +1,59 @@
+"""What a worker needs of an engine: the one small interface that every kind of model stands behind.
+
+An engine yields the steps of *one* generated sequence. Everything a client sees, streamed or
+plain, OpenAI's or FastChat's, is put together from these steps by the worker's surfaces.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
+
+__all__ = ["Delta", "Engine", "EngineError", "TokenLogprob", "ToolCallDelta", "Usage"]
+
+
+class EngineError(Exception):
+    """An engine could not start; the message is one clear line for a person."""
+
+
+class Engine(Protocol):
+    """A loaded model, or a provider that stands for one.
+
+    ``chat`` and ``complete`` raise ``ApiError`` before the first step for a request they cannot
+    serve, and between steps for a fault on the way. Closing the generator ends the work at once.
+    ``index`` numbers the sequences of one request (``n``): a request with a seed uses seed + index.
+    """
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer share."""
+        ...
+
+    async def start(self) -> None:
+        """Load. Raises ``EngineError``."""
+        ...
+
+    async def stop(self) -> None:
+        """Free everything."""
+        ...
+
+    def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
+        """Answer the messages."""
+        ...
+
+    def complete(
+        self, request: CompletionRequest, prompt: str | list[int], *, index: int = 0
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue the prompt, a text or token ids. The prompt itself is not echoed."""
+        ...
+
+    async def embed(
+        self, inputs: list[str] | list[list[int]], request: EmbeddingRequest
+    ) -> tuple[list[list[float]], int]:
+        """A vector for each input, and the tokens they had together."""
+        ...
+
+    async def count_tokens(self, prompt: str | list[int] | ChatRequest) -> int:
+        """Tokens of a text, of ids, or of messages under the model's chat template."""
+        ...

@@ -1,0 +1,132 @@
+"""One worker's life: bind, load, serve, register; drain, say goodbye, stop."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dev_opsgpt import __version__
+from dev_opsgpt.protocol.fastchat import Load
+from dev_opsgpt.transport.client import Client
+from dev_opsgpt.transport.server import Server, bind
+from dev_opsgpt.worker.address import advertised
+from dev_opsgpt.worker.admission import Admission
+from dev_opsgpt.worker.app import create_app
+from dev_opsgpt.worker.engine import Engine
+from dev_opsgpt.worker.registration import Registration
+from dev_opsgpt.worker.release import Releaser
+
+log = logging.getLogger(__name__)
+
+# After the goodbye, gateways that chose this worker a moment before still find its port open.
+GRACE = 0.5
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker runs. Times are in seconds, sizes in bytes; ``controller`` is a URL, ``None``
+    for a worker that registers nowhere."""
+
+    names: list[str]
+    host: str = "127.0.0.1"
+    port: int = 0
+    advertise_host: str | None = None
+    controller: str | None = None
+    secret: str | None = None
+    launcher: str | None = None
+    fastchat_clients: bool = False
+    limit: int = 5
+    queue_size: int = 64
+    queue_timeout: float = 60.0
+    stream_interval: int = 2
+    max_body: int = 32 << 20
+    drain_timeout: float = 30.0
+
+
+class WorkerRuntime:
+    """Runs one engine as a worker.
+
+    ``start`` raises ``PortInUse`` and ``EngineError``. ``stopping`` is set by ``POST /release``;
+    whoever started the worker waits for it and calls ``stop``.
+    """
+
+    def __init__(
+        self, engine: Engine, options: WorkerOptions, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._clock = clock
+        self._client = Client()
+        self._admission = Admission(options.limit, options.queue_size, options.queue_timeout)
+        self._server: Server | None = None
+        self._registration: Registration | None = None
+        self.stopping = asyncio.Event()
+        self.address = ""
+
+    async def start(self) -> None:
+        """Returns when requests are answered and the controller, if it is there, knows."""
+        options = self._options
+        # The port first: a model takes minutes to load, and a port that is taken is known at once.
+        sock = bind(options.host, options.port)
+        try:
+            await self._engine.start()
+        except BaseException:
+            sock.close()
+            raise
+        controller = options.controller
+        release = Releaser(
+            self._client, controller or "", options.names[0], self.stopping, options.secret
+        )
+        app = create_app(
+            self._engine,
+            options.names,
+            self._admission,
+            secret=options.secret,
+            fastchat_clients=options.fastchat_clients,
+            max_body=options.max_body,
+            stream_interval=options.stream_interval,
+            release=release,
+            clock=self._clock,
+        )
+        self._server = Server(app, sock, drain_timeout=options.drain_timeout)
+        await self._server.start()
+        self.address = advertised(
+            options.host, self._server.port, options.advertise_host, controller or ""
+        )
+        if controller is not None:
+            await self._register(controller)
+
+    async def _register(self, controller: str) -> None:
+        options = self._options
+        self._registration = Registration(
+            self._client,
+            controller,
+            self.address,
+            options.names,
+            self._load,
+            secret=options.secret,
+            launcher=options.launcher,
+            version=__version__,
+        )
+        self._registration.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await self._registration.registered.wait()
+
+    def _load(self) -> Load:
+        return Load(self._admission.running, self._admission.waiting, self._admission.limit)
+
+    async def stop(self) -> None:
+        """Drains: leaves the table, answers what is in flight, frees the engine."""
+        if self._registration is not None:
+            await self._registration.stop()
+            await asyncio.sleep(GRACE)
+        self._admission.close()
+        if not await self._admission.drained(self._options.drain_timeout):
+            log.warning("requests were still in flight after %s s", self._options.drain_timeout)
+        if self._server is not None:
+            await self._server.stop()
+        self._client.close()
+        await self._engine.stop()

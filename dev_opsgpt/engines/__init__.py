@@ -1,0 +1,1 @@
+"""One file an engine: what runs a local model inside a worker."""

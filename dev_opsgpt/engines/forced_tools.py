@@ -1,0 +1,122 @@
+"""A tool call that the model cannot get around: the grammar of its text, and the text read back.
+
+The engine makes the model write ``{"name": ..., "arguments": ...}``, one alternative a tool, with
+the spacing that Hermes-style models were trained on, which makes the head of the text predictable.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
+from dev_opsgpt.protocol.openai import Tool
+from dev_opsgpt.worker.engine import Delta, ToolCallDelta
+from dev_opsgpt.worker.openai_stream import new_call_id
+
+_HEAD = re.compile(r'\{"name": "([^"]+)", "arguments": ')
+_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def call_schema(tools: list[Tool], paths: list[str]) -> dict[str, Any]:
+    """The JSON schema of a call of one of ``tools``; ``paths`` name them in the request.
+
+    Raises ``InvalidRequest`` for parameters that are not those of an object.
+    """
+    parameters = {}
+    calls = []
+    for place, (tool, path) in enumerate(zip(tools, paths, strict=True)):
+        parameters[f"p{place}"] = _parameters(tool, path, f"#/$defs/p{place}")
+        calls.append(
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": tool.function.name},
+                    "arguments": {"$ref": f"#/$defs/p{place}"},
+                },
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    return {"anyOf": calls, "$defs": parameters}
+
+
+def _parameters(tool: Tool, path: str, root: str) -> dict[str, Any]:
+    given = tool.function.parameters
+    if not given:
+        return _NO_PARAMETERS
+    if given.get("type", "object") != "object":
+        where = f"{path}.function.parameters"
+        raise InvalidRequest(f"'{where}' must be a schema of type 'object'.", param=where)
+    moved: dict[str, Any] = _moved(given, root)
+    return {"type": "object", **{k: v for k, v in moved.items() if k not in ("$id", "$schema")}}
+
+
+def _moved(schema: Any, root: str) -> Any:
+    """The schema with its references to its own root pointing to ``root``, where it will stand."""
+    if isinstance(schema, list):
+        return [_moved(item, root) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _moved(value, root) for key, value in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        found["$ref"] = root + reference[1:]
+    return found
+
+
+class CallReader:
+    """Reads the text of one call as it is generated and gives it as the pieces of a tool call.
+
+    The last brace belongs to the whole, not to the arguments, so a brace at the end of what has
+    come is held back until more comes.
+    """
+
+    def __init__(self) -> None:
+        self._head = ""
+        self._name: str | None = None
+        self._arguments = ""
+        self._held = ""
+
+    done = False
+
+    def feed(self, delta: Delta) -> Iterator[Delta]:
+        """The pieces that the content of ``delta`` completes."""
+        text = delta.content
+        if self._name is None:
+            self._head += text
+            match = _HEAD.match(self._head)
+            if match is None:
+                return
+            self._name = match[1]
+            yield Delta(tool_calls=[ToolCallDelta(0, new_call_id(), self._name)])
+            text = self._head[match.end() :]
+        text = self._held + text
+        self._held = "}" if text.endswith("}") else ""
+        yield from self._give(text.removesuffix("}") if self._held else text)
+
+    def end(self) -> Iterator[Delta]:
+        """What was held back, if the answer broke off inside of the arguments."""
+        if self._held and not self._complete:
+            yield from self._give(self._held)
+        self._held = ""
+
+    def finish(self, reason: str) -> str:
+        """``tool_calls`` for a whole call, else ``length``."""
+        if self._complete:
+            return "tool_calls"
+        if reason != "length":
+            raise InternalError("The model broke off its tool call.")
+        return reason
+
+    @property
+    def _complete(self) -> bool:
+        try:
+            return isinstance(json.loads(self._arguments), dict)
+        except (ValueError, RecursionError):
+            return False
+
+    def _give(self, text: str) -> Iterator[Delta]:
+        self._arguments += text
+        if text:
+            yield Delta(tool_calls=[ToolCallDelta(0, arguments=text)])

@@ -1,0 +1,64 @@
+"""Whether a model will fit into this machine's memory, asked before llama.cpp tries.
+
+An operating system that has run out of memory kills the process, without a word to the user.
+"""
+
+from pathlib import Path
+
+import xllamacpp
+
+from dev_opsgpt.engines.llama_cpp_gguf import Gguf
+from dev_opsgpt.worker.engine import EngineError
+
+_GIB = 2**30
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still use: the system's, or less where a control group bounds
+    it. None where the system does not tell (not Linux)."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        group = root / "sys/fs/cgroup"
+        bound = int((group / "memory.max").read_text())
+        reclaimable = 0
+        for line in (group / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                reclaimable = int(line.split()[1])
+        used = int((group / "memory.current").read_text()) - reclaimable
+    except (OSError, ValueError):  # no control group, or "max"
+        return free
+    return min(free, max(0, bound - used))
+
+
+def check_memory(model: Gguf, tokens: int, *, gpu_layers: int) -> None:
+    """Raises ``EngineError`` where weights and cache for ``tokens`` tokens cannot fit.
+
+    With a GPU in use nothing is said: what goes where is llama.cpp's decision.
+    """
+    if uses_gpu(gpu_layers):
+        return
+    available = available_memory()
+    needed = model.size + model.cache_bytes(tokens)
+    if available is not None and needed > available:
+        raise EngineError(
+            f"The model {model.path} does not fit into memory: it needs about "
+            f"{needed / _GIB:.1f} GiB ({model.cache_bytes(tokens) / _GIB:.1f} of them for "
+            f"{tokens} tokens of context in all its slots), {available / _GIB:.1f} GiB are free. "
+            "Lower n_ctx or limit_worker_concurrency, or take a smaller model."
+        )
+
+
+def uses_gpu(gpu_layers: int) -> bool:
+    """Whether layers of a model will be on a GPU."""
+    return gpu_layers != 0 and any(
+        "GPU" in str(device.get("type", "")).upper() for device in _devices()
+    )
+
+
+def _devices() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = xllamacpp.get_device_info()
+    return found

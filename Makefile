@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: start test check bench soak clean
+.PHONY: start test test-compat check bench soak chaos clean
 .DEFAULT_GOAL := start
 
 # A stamp holds the checksum of the requirements it installed: pip runs only when they changed.
@@ -30,6 +30,10 @@ check: ## formatting, lint, types
 test: check ## everything; installs what it needs
 	$(BIN)/python -m pytest -q
 
+test-compat: ## all eight mixes with real FastChat parts; makes an environment with torch
+	$(call install,requirements.txt requirements-test.txt,test)
+	$(BIN)/python -m pytest -q -m "torch or not soak" tests/compat
+
 bench: ## measures, side by side with others; see benchmarks/
 	$(call install,requirements.txt requirements-test.txt,test)
 	$(BIN)/python -m benchmarks
@@ -37,6 +41,10 @@ bench: ## measures, side by side with others; see benchmarks/
 soak: ## 100,000 requests through the gateway; its memory must not grow
 	$(call install,requirements.txt requirements-test.txt,test)
 	$(BIN)/python -m pytest -q -m soak tests/soak
+
+chaos: ## kills, stops and releases at random under load for minutes; no request may be lost
+	$(call install,requirements.txt requirements-test.txt,test)
+	$(BIN)/python -m pytest -q -m soak tests/chaos
 
 clean: ## removes what the commands above made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

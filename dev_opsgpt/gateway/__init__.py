@@ -1,0 +1,1 @@
+"""The public port: OpenAI's surface, the hot path that forwards bytes, keys, the watched table."""

@@ -1,0 +1,165 @@
+"""The gateway's routes that are not hot: models, token check, health, and the API's own pages."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from dev_opsgpt import __version__
+from dev_opsgpt.gateway.auth import Keys
+from dev_opsgpt.gateway.openapi import describe
+from dev_opsgpt.gateway.upstreams import Upstreams
+from dev_opsgpt.protocol import errors
+from dev_opsgpt.protocol.errors import (
+    ApiError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    UpstreamFailed,
+)
+from dev_opsgpt.protocol.fastchat import CountTokenReply, ModelDetails
+from dev_opsgpt.routing.fleet import Fleet
+
+Clock = Callable[[], float]
+
+
+class TokenCheckItem(BaseModel):
+    """One question: does the prompt, with ``max_tokens`` of answer, fit the model?"""
+
+    model: str
+    prompt: str
+    max_tokens: Annotated[int, Field(ge=0)]
+
+
+class TokenCheck(BaseModel):
+    """FastChat's ``/api/v1/token_check``."""
+
+    prompts: Annotated[list[TokenCheckItem], Field(min_length=1, max_length=256)]
+
+
+class Pages:
+    """The routes' handlers, over the same fleet as the hot path."""
+
+    def __init__(self, fleet: Fleet, upstreams: Upstreams, clock: Clock) -> None:
+        self._fleet = fleet
+        self._upstreams = upstreams
+        self._clock = clock
+        self._started = int(time.time())
+
+    def model(self, name: str) -> dict[str, Any]:
+        """OpenAI's model object. Raises ``ModelNotFound``."""
+        if name not in self._fleet.models():
+            raise ModelNotFound(f"The model '{name}' does not exist.", param="model")
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "opsgpt"}
+
+    def models(self) -> dict[str, Any]:
+        """OpenAI's list of models."""
+        data = [self.model(name) for name in self._fleet.models()]
+        return {"object": "list", "data": data}
+
+    def health(self) -> dict[str, Any]:
+        """Whether requests can be answered, and by how many replicas of which model."""
+        models = {
+            name: len(self._fleet.candidates(name, self._clock())) for name in self._fleet.models()
+        }
+        return {"status": "ok", "version": __version__, "models": models}
+
+    async def token_check(self, body: TokenCheck) -> dict[str, Any]:
+        """FastChat's answer: for each prompt whether it fits, its tokens, the model's context."""
+        checked = await asyncio.gather(*(self._check(item) for item in body.prompts))
+        return {"prompts": checked}
+
+    async def _check(self, item: TokenCheckItem) -> dict[str, Any]:
+        details, counted = await asyncio.gather(
+            self._ask(item.model, "/model_details", {"model": item.model}, ModelDetails),
+            self._ask(
+                item.model,
+                "/count_token",
+                {"model": item.model, "prompt": item.prompt},
+                CountTokenReply,
+            ),
+        )
+        fits = counted.count + item.max_tokens <= details.context_length
+        return {
+            "fits": fits,
+            "tokenCount": counted.count,
+            "contextLength": details.context_length,
+        }
+
+    async def _ask(self, model: str, path: str, body: dict[str, Any], type_: type[Any]) -> Any:
+        candidates = self._fleet.candidates(model, self._clock())
+        candidates = [r for r in candidates if r.row.kind != "openai"]
+        if not candidates:
+            self.model(model)
+            raise InvalidRequest(f"The server of '{model}' cannot count tokens.", param="model")
+        data = msgspec.json.encode(body)
+        response = await self._upstreams.send(candidates[0], path, data, model, None)
+        reply = await response.read(1 << 20)
+        try:
+            return msgspec.json.decode(reply, type=type_)
+        except msgspec.MsgspecError:
+            raise UpstreamFailed(f"The worker of '{model}' could not tell.") from None
+
+
+def create_pages(pages: Pages, keys: Keys) -> FastAPI:
+    """The application of these routes. Its errors are in OpenAI's shape; ``/docs`` works
+    offline."""
+    app: FastAPI = FastAPIOffline(title="OpsGPT Serve", version=__version__, redoc_url=None)
+
+    @app.get("/v1/models", tags=["models"])
+    async def list_models(request: Request) -> dict[str, Any]:
+        """The models that can be asked for."""
+        keys.check(request.scope)
+        return pages.models()
+
+    @app.get("/v1/models/{name:path}", tags=["models"])
+    async def get_model(request: Request, name: str) -> dict[str, Any]:
+        """One model."""
+        keys.check(request.scope)
+        return pages.model(name)
+
+    @app.post("/api/v1/token_check", tags=["FastChat"])
+    async def token_check(request: Request, body: TokenCheck) -> dict[str, Any]:
+        """Whether prompts fit their models."""
+        keys.check(request.scope)
+        return await pages.token_check(body)
+
+    @app.get("/health", tags=["health"])
+    async def health() -> dict[str, Any]:
+        """Whether the gateway lives, and how many replicas each model has."""
+        return pages.health()
+
+    _errors(app)
+    describe(app)
+    return app
+
+
+def _errors(app: FastAPI) -> None:
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        known = _as_api_error(error)
+        return JSONResponse(errors.openai_body(known), known.status, headers=errors.headers(known))
+
+    for kind in (ApiError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, answer)
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        name = ".".join(str(step) for step in first["loc"][1:]) or None
+        return InvalidRequest(f"'{name}': {first['msg']}", param=name)
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        return MethodNotAllowed("This path does not answer that method.")
+    return NotFound("There is no such path here; /docs lists the routes.")

@@ -1,0 +1,90 @@
+"""How to call each replica: its origin, its credential, its paths; made once, used by every
+request."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dev_opsgpt.gateway.peek import with_field
+from dev_opsgpt.protocol.errors import ApiError
+from dev_opsgpt.routing.fleet import Replica
+from dev_opsgpt.transport.client import Client, Origin
+from dev_opsgpt.transport.response import Response
+
+CLIENT_KEY = b"x-opsgpt-client-key: "
+
+
+class Upstream:
+    """One replica's address in the form the client sends with."""
+
+    __slots__ = ("_headers", "_heads", "_strip", "origin", "ours")
+
+    def __init__(self, url: str, *, credential: str | None, ours: bool) -> None:
+        self.origin = Origin(url)
+        self.ours = ours
+        # The URL of an OpenAI server ends in its own /v1.
+        self._strip = "" if ours else "/v1"
+        self._headers = {"content-type": "application/json"}
+        if credential:
+            self._headers["authorization"] = f"Bearer {credential}"
+        self._heads: dict[str, bytes] = {}
+
+    def head(self, path: str) -> bytes:
+        """The prepared head of a POST to ``path``."""
+        head = self._heads.get(path)
+        if head is None:
+            head = self.origin.head("POST", path.removeprefix(self._strip), self._headers)
+            self._heads[path] = head
+        return head
+
+
+class Upstreams:
+    """All of them, by address.
+
+    Our workers get the shared ``secret``; an attached server gets its key out of
+    ``attached_keys``, which maps its URL to the key.
+    """
+
+    def __init__(
+        self, client: Client, *, secret: str | None, attached_keys: Mapping[str, str]
+    ) -> None:
+        self._client = client
+        self._secret = secret
+        self._attached_keys = attached_keys
+        self._known: dict[str, Upstream] = {}
+
+    def of(self, replica: Replica) -> Upstream:
+        """The upstream of a replica."""
+        row = replica.row
+        found = self._known.get(row.address)
+        if found is None:
+            ours = row.kind != "openai"
+            # FastChat's own workers know no secret, and must not be told ours.
+            key = self._secret if row.kind == "opsgpt" else self._attached_keys.get(row.address)
+            found = self._known[row.address] = Upstream(row.address, credential=key, ours=ours)
+        return found
+
+    async def send(
+        self, replica: Replica, path: str, body: bytes, model: str, client_key: str | None
+    ) -> Response:
+        """Sends a request to a replica; the model's name becomes the one the server knows."""
+        upstream = self.of(replica)
+        head = upstream.head(path)
+        if client_key is not None and replica.row.kind == "opsgpt":
+            head += CLIENT_KEY + client_key.encode("latin-1") + b"\r\n"
+        name = replica.row.upstream_models.get(model, model)
+        if name != model:
+            body = with_field(body, "model", msgspec.json.encode(name))
+        return await self._client.send(upstream.origin, head, body)
+
+    def forget(self, replica: Replica) -> None:
+        """Closes the idle connections of a replica that left."""
+        found = self._known.pop(replica.row.address, None)
+        if found is not None:
+            self._client.forget(found.origin)
+
+    def abort(self, replica: Replica, error: ApiError) -> None:
+        """Fails what is in flight on a replica that is dead."""
+        found = self._known.pop(replica.row.address, None)
+        if found is not None:
+            self._client.abort(found.origin, error)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: start test test-compat check bench soak chaos clean
+.PHONY: start test test-compat system check bench soak chaos clean
 .DEFAULT_GOAL := start
 
 # A stamp holds the checksum of the requirements it installed: pip runs only when they changed.
@@ -27,7 +27,14 @@ check: ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check ## everything; installs what it needs
+# What tests need of the system: a client that people use, and network namespaces.
+system:
+	@command -v curl >/dev/null && command -v ip >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -qq -y curl iproute2 >/dev/null; \
+	} || echo "curl or ip is missing: the tests that need it are skipped"
+
+test: check system ## everything; installs what it needs
 	$(BIN)/python -m pytest -q
 
 test-compat: ## all eight mixes with real FastChat parts; makes an environment with torch
@@ -40,11 +47,11 @@ bench: ## measures, side by side with others; see benchmarks/
 
 soak: ## 100,000 requests through the gateway; its memory must not grow
 	$(call install,requirements.txt requirements-test.txt,test)
-	$(BIN)/python -m pytest -q -m soak tests/soak
+	$(BIN)/python -m pytest -q -rP -m soak tests/soak
 
 chaos: ## kills, stops and releases at random under load for minutes; no request may be lost
 	$(call install,requirements.txt requirements-test.txt,test)
-	$(BIN)/python -m pytest -q -m soak tests/chaos
+	$(BIN)/python -m pytest -q -rP -m soak tests/chaos
 
 clean: ## removes what the commands above made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

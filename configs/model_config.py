@@ -21,6 +21,8 @@ llm_model_dict = {
         # For clients: where they reach the model, and with which key.
         "api_base_url": "http://localhost:8888/v1",
         "api_key": "EMPTY",
+        # For requests that do not say: so small a model answers best with little left to chance.
+        "default_params": {"temperature": 0.2},
     },
     # A folder in Hugging Face format, here llm_models/THUDM/chatglm-6b:
     # "chatglm-6b": {

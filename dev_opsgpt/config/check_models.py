@@ -69,6 +69,26 @@ def _vision(settings: Settings) -> Iterator[Problem]:
             yield _problem(settings, "error", path, message, mend)
 
 
+def _engines_to_come(settings: Settings) -> Iterator[Problem]:
+    """Models of engines that this version does not have; one that is not found is told above."""
+    for name in wanted_models(settings):
+        kind, path = kind_of(settings, name), ("VLLM_MODEL_DICT", name)
+        if kind == "vllm":
+            engine, stored = "vLLM", settings.vllm_models[name]
+        elif kind == "local":
+            local = settings.local_models[name]
+            engine, stored, path = local.engine, local.local_model_path, ("llm_model_dict", name)
+            if engine == "auto":
+                engine = "llama_cpp" if stored.endswith(".gguf") else "transformers"
+        else:
+            continue
+        found = is_hub_name(stored) or isinstance(resolve_model_path(stored), Path)
+        if engine != "llama_cpp" and found:
+            message = f'"{name}" needs the {engine} engine, which this version does not have'
+            mend = "Use a GGUF file of it, or attach a server that runs it (openai_server)"
+            yield _problem(settings, "warning", path, message, mend)
+
+
 def _twice_declared(settings: Settings) -> Iterator[Problem]:
     for name in settings.online_models:
         kind = kind_of(settings, name)
@@ -141,6 +161,7 @@ MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _kept_from_starting,
     _missing_files,
     _vision,
+    _engines_to_come,
     _twice_declared,
     _provider_typos,
     _worker_entries,

@@ -39,7 +39,7 @@ class LocalModel(Section):
     accepts are `FSCHAT_OPENAI_API["api_keys"]`."""
     engine: Literal["auto", "llama_cpp", "transformers"] = "auto"
     """What runs the model. `auto`: llama.cpp for a `.gguf` file, transformers for a folder or a hub
-    name."""
+    name. The transformers engine is not there yet."""
     model_type: Literal["LLM", "VL"] = "LLM"
     """`LLM` for text. `VL` (vision) is not served yet."""
     mmproj_path: str | None = None

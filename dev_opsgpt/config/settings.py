@@ -50,7 +50,8 @@ class Settings(Section):
     """Local models, by the name clients use."""
     vllm_models: dict[str, str] = Field(default_factory=dict, alias="VLLM_MODEL_DICT")
     """Local models that vLLM serves: name and path. A name that is also in `llm_model_dict` is
-    served by vLLM."""
+    served by vLLM. The vLLM engine is not there yet; a running vLLM can be attached as an
+    `openai_server`."""
     online_models: dict[str, OnlineModel] = Field(default_factory=dict, alias="ONLINE_LLM_MODEL")
     """Models behind online APIs, by the name clients use."""
     default_bind_host: str = Field(default="127.0.0.1", alias="DEFAULT_BIND_HOST")
@@ -67,7 +68,7 @@ class Settings(Section):
     """Shared by controller, workers and gateways. Left out: made anew at each start, which is
     enough for one machine; machines that work together need the same one."""
     log_dir: str = Field(default="logs", alias="LOG_DIR")
-    """Folder of the log files."""
+    """Folder of the log files; a relative one lies beside the configuration's folder."""
     drain_timeout: Seconds = Field(default=30.0, alias="DRAIN_TIMEOUT")
     """Seconds that running requests get to finish when a server stops."""
 

@@ -134,7 +134,10 @@ class FastChatWorkers:
             logprobs=bool(request.logprobs),
             include_usage=request.include_usage,
         )
-        steps = merge([_generate(model, params, count) for _ in range(request.choices)])
+        steps = merge(
+            [_generate(model, params, count) for _ in range(request.choices)],
+            at_once=_share(row),
+        )
         await answer_with(send, answer, steps, stream=bool(request.stream))
 
     async def _complete(self, row: Worker, request: CompletionRequest, send: Send) -> None:
@@ -159,7 +162,8 @@ class FastChatWorkers:
                 _generate(model, params, count)
                 for count, params in fitted
                 for _ in range(request.choices)
-            ]
+            ],
+            at_once=_share(row),
         )
         await answer_with(send, answer, steps, stream=bool(request.stream))
 
@@ -223,6 +227,11 @@ class FastChatWorkers:
             )
         room = context - count
         return count, params | {"max_new_tokens": room if limit is None else min(room, limit)}
+
+
+def _share(row: Worker) -> int:
+    """How many sequences of one request a worker is given at once."""
+    return (row.limit + 1) // 2
 
 
 async def _generate(

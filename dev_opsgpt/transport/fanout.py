@@ -11,10 +11,14 @@ Steps = AsyncGenerator[Delta, None]
 BACKLOG = 256
 
 
-async def merge(sequences: Sequence[Steps]) -> AsyncGenerator[tuple[int, Delta], None]:
+async def merge(
+    sequences: Sequence[Steps], *, at_once: int
+) -> AsyncGenerator[tuple[int, Delta], None]:
     """The steps of all sequences as they come, each with the number of its sequence.
 
-    The first error of any ends all; so does closing this generator.
+    ``at_once`` of them are at work at the same time, the others wait for their turn: one request
+    for a hundred answers must not stand before everybody else's. The first error of any ends all;
+    so does closing this generator.
     """
     if len(sequences) == 1:
         async with aclosing(sequences[0]) as only:
@@ -22,7 +26,10 @@ async def merge(sequences: Sequence[Steps]) -> AsyncGenerator[tuple[int, Delta],
                 yield 0, delta
         return
     queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue(BACKLOG)
-    tasks = [asyncio.create_task(_pump(i, steps, queue)) for i, steps in enumerate(sequences)]
+    turns = asyncio.Semaphore(at_once)
+    tasks = [
+        asyncio.create_task(_pump(i, steps, queue, turns)) for i, steps in enumerate(sequences)
+    ]
     left = len(tasks)
     try:
         while left:
@@ -40,10 +47,13 @@ async def merge(sequences: Sequence[Steps]) -> AsyncGenerator[tuple[int, Delta],
 
 
 async def _pump(
-    index: int, steps: Steps, queue: asyncio.Queue[tuple[int, Delta | BaseException | None]]
+    index: int,
+    steps: Steps,
+    queue: asyncio.Queue[tuple[int, Delta | BaseException | None]],
+    turns: asyncio.Semaphore,
 ) -> None:
     try:
-        async with aclosing(steps):
+        async with turns, aclosing(steps):
             async for delta in steps:
                 await queue.put((index, delta))
     except Exception as error:

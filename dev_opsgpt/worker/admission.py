@@ -32,6 +32,12 @@ class Admission:
         """FastChat's measure of load: those at work and those that wait."""
         return self.running + self.waiting
 
+    @property
+    def share(self) -> int:
+        """How many sequences of one request may be at work at once: about half of the limit, so
+        that the others get on."""
+        return (self.limit + 1) // 2
+
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Holds a slot. Raises ``Overloaded`` when the queue is full or the wait was too long,

@@ -82,7 +82,10 @@ class OpenAISurface:
             include_usage=request.include_usage,
         )
         async with self._admission.slot():
-            steps = merge([self._engine.chat(request, index=i) for i in range(request.choices)])
+            steps = merge(
+                [self._engine.chat(request, index=i) for i in range(request.choices)],
+                at_once=self._admission.share,
+            )
             await answer_with(send, answer, steps, stream=bool(request.stream))
 
     async def complete(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +113,8 @@ class OpenAISurface:
                     self._engine.complete(request, prompt, index=i)
                     for prompt in prompts
                     for i in range(request.choices)
-                ]
+                ],
+                at_once=self._admission.share,
             )
             await answer_with(send, answer, steps, stream=bool(request.stream))
 

@@ -1,0 +1,44 @@
+"""The commands that ask the controller."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dev_opsgpt.cli import places
+from dev_opsgpt.cli.errors import CliError
+from dev_opsgpt.launcher.table import print_table
+
+HEADER = ("address", "models", "kind", "running", "waiting", "state")
+
+
+def show(config_dir: Path | None, controller: str | None) -> None:
+    """Prints the controller's table. Raises ``CliError``."""
+    rows = places.controller(config_dir, controller).get("/list_workers")["workers"]
+    if not rows:
+        raise CliError("No worker is registered.")
+    print_table(Console(highlight=False), HEADER, [_cells(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["address"],
+        ", ".join(row["models"]),
+        row["kind"],
+        f"{row['running']}/{row['limit']}",
+        str(row["waiting"]),
+        "draining" if row["draining"] else "ready",
+    )
+
+
+def release(
+    config_dir: Path | None, controller: str | None, model: str, new: str | None, keep: bool
+) -> str:
+    """Stops, starts or replaces a model; a word about what was done. Raises ``CliError``."""
+    if keep and new is None:
+        raise CliError("--keep needs --new: there is nothing to start and nothing to stop.")
+    body = {"model_name": model, "new_model_name": new, "keep_origin": keep}
+    reply = places.controller(config_dir, controller).post("/release_worker", body)
+    if reply["code"] != 200:
+        raise CliError(reply["msg"])
+    return str(reply["msg"])

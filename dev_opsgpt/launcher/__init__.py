@@ -1,0 +1,1 @@
+"""The launcher: starts, watches and drains the processes of the service on one machine."""

@@ -1,0 +1,168 @@
+"""The entry of every child: ``python -m dev_opsgpt.launcher.children <role> ...``.
+
+A child reads the settings itself, serves its parts until it is told to stop or its launcher is
+gone, drains, and says by its exit code what happened. The secret comes in the environment.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import uvloop
+
+from dev_opsgpt.config import ConfigError, load_settings
+from dev_opsgpt.launcher.link import LOG_LEVEL, Exit, Failed, Link, Ready, Stopped
+from dev_opsgpt.launcher.roles import Job, Membership, Runtime
+from dev_opsgpt.transport.server import PortInUse
+from dev_opsgpt.worker.engine import EngineError
+
+log = logging.getLogger(__name__)
+
+# Clients that log every URL they call, and with it a provider's keys.
+_TALKATIVE = ("httpx", "httpcore")
+# What a start that is called off gets to clean up.
+CANCEL_GRACE = 2.0
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs one child to its end. The process ends here, whatever threads an engine has left."""
+    arguments = _arguments(argv)
+    level = os.environ.get(LOG_LEVEL, "INFO")
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    link = Link.from_environment(os.environ)
+    try:
+        jobs = _jobs(arguments)
+    except (ConfigError, ValueError) as error:
+        log.error("%s", error)
+        link.tell(Failed(str(error), Exit.CONFIG))
+        code = int(Exit.CONFIG)
+    else:
+        code = _run(jobs, link)
+    _leave(code)
+
+
+def _run(jobs: Sequence[Job], link: Link) -> int:
+    # The runner is not closed: that would wait for threads that load a model.
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
+        return runner.run(serve(jobs, link))
+    except Exception:
+        log.exception("the process cannot go on")
+        return 1
+
+
+async def serve(jobs: Sequence[Job], link: Link) -> int:
+    """Serves all parts until SIGTERM, SIGINT or the launcher's end, or until all have ended by
+    themselves. Gives the exit code: one part's trouble is the child's only if it has no other."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stop.set)
+    link.watch(lambda: loop.call_soon_threadsafe(stop.set))
+    codes = await asyncio.gather(*(_serve_one(job, link, stop) for job in jobs))
+    return int(min(codes, default=Exit.STOPPED))
+
+
+async def _serve_one(job: Job, link: Link, stop: asyncio.Event) -> Exit:
+    try:
+        runtime = job.make()
+        if not await _started(runtime, stop):
+            return Exit.STOPPED
+    except PortInUse as error:
+        return _failed(link, job, str(error), Exit.PORT_IN_USE)
+    except (EngineError, ConfigError) as error:
+        return _failed(link, job, str(error), Exit.ENGINE)
+    except Exception as error:
+        # A provider is anybody's code; whatever it raises is its own failure, not its neighbours'.
+        log.exception("could not start")
+        return _failed(link, job, f"{type(error).__name__}: {error}", Exit.ENGINE)
+    link.tell(Ready(job.port, job.address(runtime)))
+    await _first(stop, runtime.stopping)
+    released = not stop.is_set()
+    await runtime.stop()
+    if released:
+        link.tell(Stopped(job.port))
+    return Exit.STOPPED
+
+
+def _failed(link: Link, job: Job, message: str, code: Exit) -> Exit:
+    line = " ".join(message.split())
+    log.error("%s", line)
+    link.tell(Failed(line, code, job.port))
+    return code
+
+
+async def _started(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Starts it; false when the stop came first and the start was called off."""
+    starting = asyncio.ensure_future(runtime.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=CANCEL_GRACE)
+        return False
+    starting.result()
+    return True
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _jobs(arguments: argparse.Namespace) -> list[Job]:
+    from dev_opsgpt.launcher import roles
+
+    settings = load_settings()
+    if arguments.role == "controller":
+        return [roles.controller_job(settings, arguments.port)]
+    if arguments.role == "gateway":
+        return [
+            roles.gateway_job(settings, arguments.port, arguments.controller, arguments.declared)
+        ]
+    member = Membership(arguments.controller, arguments.launcher)
+    return [roles.worker_job(settings, name, int(port), member) for name, port in arguments.model]
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m dev_opsgpt.launcher.children")
+    roles = parser.add_subparsers(dest="role", required=True)
+    controller = roles.add_parser("controller")
+    controller.add_argument("--port", type=int, required=True)
+    gateway = roles.add_parser("gateway")
+    gateway.add_argument("--port", type=int, required=True)
+    gateway.add_argument("--controller", required=True)
+    gateway.add_argument("--declared", action="append", default=[], metavar="MODEL")
+    for role in ("engine", "providers"):
+        worker = roles.add_parser(role)
+        worker.add_argument("--controller", required=True)
+        worker.add_argument("--launcher")
+        worker.add_argument(
+            "--model", nargs=2, action="append", required=True, metavar=("NAME", "PORT")
+        )
+    return parser.parse_args(argv)
+
+
+def _leave(code: int) -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

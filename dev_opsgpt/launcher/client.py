@@ -1,0 +1,126 @@
+"""The launcher's calls to the controller, to its own workers and to its own gateway."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from dev_opsgpt.protocol.errors import ApiError
+from dev_opsgpt.transport.client import Client
+
+ANSWER_LIMIT = 64 << 20
+TIMEOUT = 5.0
+# The controller pings every 2 s.
+SILENCE = 7.0
+
+T = TypeVar("T")
+
+
+class CallFailed(Exception):
+    """A call failed; the message says how, in one line and without secrets."""
+
+
+class Command(msgspec.Struct):
+    """What the controller asks of a launcher: start a replica of a model, or stop the one at an
+    address; a ping asks nothing."""
+
+    type: str
+    id: str = ""
+    model: str = ""
+    address: str | None = None
+
+
+class WorkerRow(msgspec.Struct):
+    """What the launcher reads of a row of ``/list_workers``."""
+
+    address: str
+    models: list[str]
+
+
+class _Workers(msgspec.Struct):
+    workers: list[WorkerRow]
+
+
+class _Health(msgspec.Struct):
+    models: dict[str, int]
+
+
+class _Released(msgspec.Struct):
+    code: int
+    msg: str = ""
+
+
+class Calls:
+    """Calls inside the cluster, with its secret. Every method raises ``CallFailed``."""
+
+    def __init__(self, controller: str, secret: str) -> None:
+        self.controller = controller
+        self._headers = {
+            "authorization": f"Bearer {secret}",
+            "content-type": "application/json",
+        }
+        self._client = Client(read_timeout=SILENCE)
+
+    def close(self) -> None:
+        """Ends all calls."""
+        self._client.close()
+
+    async def workers(self) -> list[WorkerRow]:
+        """The rows of the controller's table."""
+        return (await self._call("GET", self.controller, "/list_workers", _Workers)).workers
+
+    async def replicas(self, gateway: str) -> dict[str, int]:
+        """How many replicas a gateway knows of each model."""
+        return (await self._call("GET", gateway, "/health", _Health)).models
+
+    async def release(self, worker: str) -> None:
+        """Has one worker drain and leave, and its process go on."""
+        reply = await self._call("POST", worker, "/release", _Released, {})
+        if reply.code != 200:
+            raise CallFailed(f"{worker} answered {reply.code}: {reply.msg}")
+
+    async def commands(self, name: str, models: list[str]) -> AsyncIterator[Command]:
+        """Connects as a launcher; commands as they come, pings left out."""
+        body = msgspec.json.encode({"name": name, "models": models})
+        decoder = msgspec.json.Decoder(Command)
+        try:
+            response = await self._client.request(
+                "POST", self.controller, path="/launchers/connect", headers=self._headers, body=body
+            )
+            try:
+                if response.status != 200:
+                    raise CallFailed(f"the controller answered {response.status}")
+                rest = b""
+                while data := await response.next():
+                    *lines, rest = (rest + data).split(b"\n")
+                    for command in map(decoder.decode, filter(None, lines)):
+                        if command.type != "ping":
+                            yield command
+            finally:
+                response.close()
+        except (ApiError, msgspec.MsgspecError) as error:
+            raise CallFailed(str(error)) from None
+
+    async def reply(self, command: Command, ok: bool, message: str) -> None:
+        """Tells how a command went."""
+        body = {"id": command.id, "ok": ok, "msg": message}
+        await self._call("POST", self.controller, "/launchers/reply", dict[str, Any], body)
+
+    async def _call(self, method: str, url: str, path: str, answer: type[T], body: Any = None) -> T:
+        data = b"" if body is None else msgspec.json.encode(body)
+        # The gateway is the public's: the cluster's secret is no key of its clients.
+        headers = {} if path == "/health" else self._headers
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                response = await self._client.request(
+                    method, url, path=path, headers=headers, body=data
+                )
+                found = await response.read(ANSWER_LIMIT)
+            if response.status != 200:
+                raise CallFailed(f"{url}{path} answered {response.status}")
+            return msgspec.json.decode(found, type=answer)
+        except TimeoutError:
+            raise CallFailed(f"{url}{path} did not answer within {TIMEOUT:g} s") from None
+        except (ApiError, ValueError) as error:
+            raise CallFailed(f"{url}{path}: {error}") from None

@@ -1,0 +1,205 @@
+"""The launcher on one machine: starts the processes in order, keeps them alive, stops them."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+
+from dev_opsgpt.config import Settings
+from dev_opsgpt.launcher.channel import Channel
+from dev_opsgpt.launcher.client import CallFailed, Calls
+from dev_opsgpt.launcher.display import Display
+from dev_opsgpt.launcher.link import LOG_LEVEL, News
+from dev_opsgpt.launcher.logs import LogFile, log_name
+from dev_opsgpt.launcher.models import Models
+from dev_opsgpt.launcher.plan import LaunchPlan, ProcessSpec
+from dev_opsgpt.launcher.process import Process
+from dev_opsgpt.launcher.report import Reporter, closing_of
+from dev_opsgpt.launcher.unit import Life, Part, State, Unit
+from dev_opsgpt.launcher.units import Units
+
+ROOT = Path(__file__).resolve().parents[2]
+REGISTER_TIMEOUT = 15.0
+POLL = 0.1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StartFailed(Exception):
+    """The start as a whole failed; the message says why in one line."""
+
+
+class Launcher:
+    """Runs one plan. ``name`` is how the controller knows this launcher, ``secret`` the cluster's;
+    ``logs`` is the folder of the children's log files."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: LaunchPlan,
+        display: Display,
+        *,
+        name: str,
+        secret: str,
+        logs: Path,
+        quiet: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._display = display
+        self._name = name
+        self._logs = logs
+        self._environ = _environ(settings, secret, quiet)
+        self._calls = Calls(plan.controller, secret)
+        self._reporter = Reporter(display)
+        self._units = Units(self._unit)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Starts everything, stays until it is told to stop, stops everything; the exit code.
+
+        SIGINT, SIGTERM and SIGHUP drain; a second one stops at once.
+        """
+        loop = asyncio.get_running_loop()
+        for sign in STOP_SIGNALS:
+            # What nohup or a shell has set to be ignored stays ignored.
+            if signal.getsignal(sign) is not signal.SIG_IGN:
+                loop.add_signal_handler(sign, self._signalled)
+        channel = asyncio.create_task(self._listen())
+        try:
+            await self._unless_stopped(self._start_up())
+        except StartFailed as error:
+            self._display.trouble(str(error))
+            return 1
+        else:
+            await self._stop.wait()
+            return 0
+        finally:
+            channel.cancel()
+            await asyncio.gather(channel, return_exceptions=True)
+            await self._shut_down()
+            self._calls.close()
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._units.kill()
+        self._stop.set()
+
+    async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+        if task.done():
+            task.result()
+
+    async def _start_up(self) -> None:
+        first = [spec for spec in self._plan.processes if spec.role == "controller"]
+        rest = [spec for spec in self._plan.processes if spec.role != "controller"]
+        for specs in (first, rest):
+            units = [self._units.add(spec) for spec in specs]
+            self._show_waiting()
+            await asyncio.gather(*(self._settle(unit) for unit in units))
+        self._check_any_model()
+        registered = await self._registered()
+        self._display.closing(
+            closing_of(self._settings, self._plan, self._units, registered, str(self._logs))
+        )
+
+    async def _settle(self, unit: Unit) -> None:
+        await unit.settle()
+        part = next(iter(unit.parts.values()))
+        if unit.spec.role not in ("controller", "gateway") or part.state is State.READY:
+            return
+        reason = part.message
+        if part.state is State.RESTARTING:
+            reason = f"it died {unit.deaths} times (log: {unit.log.path})"
+        raise StartFailed(f"The {unit.spec.name} does not start: {reason}")
+
+    def _check_any_model(self) -> None:
+        parts = self._workers()
+        usable = self._plan.attached or self._settings.gateway.llm_base_url
+        if parts and not usable and all(part.state is State.FAILED for part in parts):
+            raise StartFailed("No model could be started; see the lines above and the log files.")
+
+    async def _registered(self) -> set[str]:
+        """The workers that the controller and, where it is ours, the gateway know, once these are
+        all that serve or ``REGISTER_TIMEOUT`` is over."""
+        known: set[str] = set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REGISTER_TIMEOUT):
+                while True:
+                    with contextlib.suppress(CallFailed):
+                        known = {row.address for row in await self._calls.workers()}
+                        if await self._complete(known):
+                            break
+                    await asyncio.sleep(POLL)
+        return known
+
+    async def _complete(self, known: set[str]) -> bool:
+        serving = [
+            part
+            for part in self._workers()
+            if part.state is State.READY and part.worker is not None and part.worker.registers
+        ]
+        if not all(part.address in known for part in serving):
+            return False
+        if self._plan.gateway is None:
+            return True
+        replicas = await self._calls.replicas(self._plan.gateway)
+        names = {name for part in serving if part.worker for name in part.worker.names}
+        return all(replicas.get(name) for name in names)
+
+    def _workers(self) -> list[Part]:
+        units = self._units.of("engine", "providers")
+        return [part for unit in units for part in unit.parts.values()]
+
+    async def _listen(self) -> None:
+        models = Models(self._settings, self._units, self._calls, self._name)
+        startable = self._settings.startable_models()
+        await Channel(self._calls, self._name, startable, models).run()
+
+    async def _shut_down(self) -> None:
+        self._display.waiting(())
+        self._reporter.closing = True
+        seconds = self._settings.drain_timeout
+        if any(unit.pid for unit in self._units):
+            self._display.note(
+                f"stopping; answers in flight get up to {seconds:g} s, another Ctrl-C ends them"
+            )
+        # The gateway first: it takes no more requests, and ends those that the workers still serve.
+        for roles in (("gateway",), ("engine", "providers"), ("controller",)):
+            await self._units.stop(self._units.of(*roles), seconds)
+        self._display.note("stopped")
+
+    def _show_waiting(self) -> None:
+        waiting = [unit.spec.name for unit in self._units if not unit.settled]
+        self._display.waiting(waiting)
+
+    def _unit(self, spec: ProcessSpec) -> Unit:
+        log = LogFile(self._logs / log_name(spec.name))
+        return Unit(spec, self._spawn, log, self._changed)
+
+    def _changed(self, unit: Unit) -> None:
+        self._reporter.changed(unit)
+        if not self._reporter.closing:
+            self._show_waiting()
+
+    async def _spawn(self, spec: ProcessSpec, log: LogFile, heard: Callable[[News], None]) -> Life:
+        return await Process.spawn(spec.argv, {**self._environ, **spec.env}, log, heard)
+
+
+def _environ(settings: Settings, secret: str, quiet: bool) -> Mapping[str, str]:
+    """What every child finds in its environment: the same configuration, the secret, this
+    package."""
+    found = {**os.environ, "OPSGPT_SECRET": secret, LOG_LEVEL: "WARNING" if quiet else "INFO"}
+    if settings.origin.config_dir is not None:
+        found["OPSGPT_CONFIG_DIR"] = str(settings.origin.config_dir.resolve())
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found["PYTHONPATH"] = os.pathsep.join(paths)
+    return found

@@ -1,0 +1,120 @@
+"""One life of one child: started in a process group of its own, heard, and gone without a rest."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import msgspec
+
+from dev_opsgpt.launcher.link import LINK, News, decode
+from dev_opsgpt.launcher.logs import LogFile
+
+# Seconds for what a dead child has left in its pipes.
+REST = 2.0
+CHUNK = 65_536
+
+
+class Process:
+    """A running child. Made by ``spawn``."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        end: socket.socket,
+        output: int,
+        log: LogFile,
+        heard: Callable[[News], None],
+    ) -> None:
+        self._process = process
+        self.pid = process.pid
+        self._readers = [
+            asyncio.create_task(_listen(end, heard)),
+            asyncio.create_task(_record(output, log)),
+        ]
+
+    @classmethod
+    async def spawn(
+        cls,
+        argv: tuple[str, ...],
+        environ: Mapping[str, str],
+        log: LogFile,
+        heard: Callable[[News], None],
+    ) -> Self:
+        """Starts a command. Its output goes to ``log``, its news to ``heard``. Raises ``OSError``
+        when it cannot be started.
+
+        It is put in a session of its own, so that Ctrl-C reaches the launcher alone, which then
+        stops its children in order.
+        """
+        ours, theirs = socket.socketpair()
+        # Not asyncio's own pipe: with that, the end of a child is only noticed when all who hold
+        # the pipe have ended, its own children included.
+        output, its_output = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=its_output,
+                stderr=its_output,
+                pass_fds=(theirs.fileno(),),
+                env={**environ, LINK: str(theirs.fileno())},
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            os.close(output)
+            raise
+        finally:
+            theirs.close()
+            os.close(its_output)
+        return cls(process, ours, output, log, heard)
+
+    async def wait(self) -> int:
+        """The exit code (negative: killed by that signal), once all it said has been taken and
+        nothing of its group is left."""
+        code = await self._process.wait()
+        self.kill()
+        _, late = await asyncio.wait(self._readers, timeout=REST)
+        for reader in late:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        return code
+
+    def terminate(self) -> None:
+        """Asks it to drain and end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it and everything that it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+async def _listen(end: socket.socket, heard: Callable[[News], None]) -> None:
+    reader, writer = await asyncio.open_connection(sock=end)
+    try:
+        while line := await reader.readline():
+            with contextlib.suppress(msgspec.MsgspecError):
+                heard(decode(line))
+    except (OSError, ValueError):
+        return
+    finally:
+        writer.close()
+
+
+async def _record(output: int, log: LogFile) -> None:
+    reader = asyncio.StreamReader()
+    pipe = os.fdopen(output, "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    try:
+        while data := await reader.read(CHUNK):
+            log.write(data)
+    finally:
+        transport.close()

@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev_opsgpt.config import Settings, load_settings
+from dev_opsgpt.launcher.command import launch, log_folder
+from dev_opsgpt.launcher.plan import Selection
+from tests.launcher.stack import Place
+
+
+def test_log_folder_lies_beside_the_configuration(tmp_path: Path) -> None:
+    place = Place(tmp_path, LOG_DIR="my-logs")
+    assert log_folder(load_settings(place.folder, {})) == tmp_path / "my-logs"
+    assert log_folder(load_settings(place.folder, {"OPSGPT__LOG_DIR": "/a/b"})) == Path("/a/b")
+    assert log_folder(Settings()) == Path("logs")
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(),
+        Selection(models=("gone",)),
+        Selection(controller=False, gateway=False, online=False),
+    ],
+)
+def test_what_cannot_be_started_is_told_before_anything_starts(
+    tmp_path: Path, selection: Selection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, **missing_model())
+    assert launch(place.folder, selection) == 1
+    assert 'llm_model_dict["gone"]' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_not_started_here_may_be_missing(tmp_path: Path) -> None:
+    place = Place(tmp_path, **missing_model())
+    script = "dev_opsgpt/service/llm_api.py"
+    with place.start("--openai-api", script=script) as service:
+        assert sorted(line.split()[0] for line in service.ready().children()) == [
+            "controller",
+            "gateway",
+        ]
+
+
+def missing_model() -> dict[str, Any]:
+    models = {"gone": {"local_model_path": "/nowhere/gone.gguf"}}
+    return {"LLM_MODEL": "gone", "LLM_MODELs": ["gone"], "llm_model_dict": models}
+
+
+def test_unknown_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch(tmp_path / "nowhere", Selection()) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,1 @@
+"""Clients that people use, against the service as ``start.py`` runs it."""

@@ -4,48 +4,12 @@ A frame repeats the whole text so far, and may end in the middle of a character 
 tokens: a replacement character stands there until the rest has come.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import msgspec
 
-from dev_opsgpt.protocol.errors import (
-    ApiError,
-    ContextLengthExceeded,
-    InvalidRequest,
-    ModelNotFound,
-    OutOfMemory,
-    OutOfRange,
-    Overloaded,
-    RateLimited,
-    Unavailable,
-    Unsupported,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
+from dev_opsgpt.protocol.errors import FROM_FASTCHAT, ApiError, Unsupported, UpstreamFailed
 from dev_opsgpt.protocol.fastchat import Frame
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, Usage
 
-# What FastChat's codes mean to a client of ours. The 401s are between this gateway and the
-# worker, and 50001 is a fault of the worker, so both are an upstream's failure.
-ERRORS: Mapping[int, type[ApiError]] = MappingProxyType(
-    {
-        40001: InvalidRequest,
-        40101: UpstreamFailed,
-        40102: UpstreamFailed,
-        40103: UpstreamFailed,
-        40301: ModelNotFound,
-        40302: OutOfRange,
-        40303: ContextLengthExceeded,
-        42901: RateLimited,
-        42902: RateLimited,
-        42903: Overloaded,
-        50001: UpstreamFailed,
-        50002: OutOfMemory,
-        50005: Unavailable,
-        50006: UpstreamTimeout,
-    }
-)
 LONGEST_MESSAGE = 1000
 LEAST_LOGPROB = -9999.0
 _REPLACEMENT = "\ufffd"
@@ -62,7 +26,7 @@ class _Logprobs(msgspec.Struct):
 
 def error_of(frame: Frame) -> ApiError:
     """The error that a frame with an ``error_code`` stands for."""
-    kind = ERRORS.get(frame.error_code, UpstreamFailed)
+    kind = FROM_FASTCHAT.get(frame.error_code, UpstreamFailed)
     text = frame.text[:LONGEST_MESSAGE] or "The model's worker failed and did not say why."
     return kind(text)
 

@@ -5,6 +5,8 @@ OpenAI's shape is ``{"error": {"message", "type", "param", "code"}}``; FastChat'
 leaves this project is an ``ApiError``; a new kind is a new row, which is a subclass here.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -189,3 +191,34 @@ def headers(error: ApiError) -> dict[str, str]:
     if isinstance(error, AuthenticationFailed):
         found["www-authenticate"] = "Bearer"
     return found
+
+
+# The table read backwards: what an answer of another server means to a client of ours. What is
+# not listed is that server's failure: its other 5xx, and its refusal of *our* credential.
+FROM_FASTCHAT: Mapping[int, type[ApiError]] = MappingProxyType(
+    {
+        40001: InvalidRequest,
+        40301: ModelNotFound,
+        40302: OutOfRange,
+        40303: ContextLengthExceeded,
+        42901: RateLimited,
+        42902: RateLimited,
+        42903: Overloaded,
+        50002: OutOfMemory,
+        50005: Unavailable,
+        50006: UpstreamTimeout,
+    }
+)
+FROM_STATUS: Mapping[int, type[ApiError]] = MappingProxyType(
+    {
+        400: InvalidRequest,
+        404: ModelNotFound,
+        408: UpstreamTimeout,
+        413: RequestTooLarge,
+        422: InvalidRequest,
+        429: RateLimited,
+        501: Unsupported,
+        503: Unavailable,
+        504: UpstreamTimeout,
+    }
+)

@@ -9,29 +9,16 @@ from typing import Any
 import msgspec
 
 from dev_opsgpt.protocol.errors import (
+    FROM_STATUS,
     ApiError,
     ContextLengthExceeded,
     InvalidRequest,
-    ModelNotFound,
     RateLimited,
-    RequestTooLarge,
     Unavailable,
     Unsupported,
     UpstreamFailed,
-    UpstreamTimeout,
 )
 
-_BY_STATUS: dict[int, type[ApiError]] = {
-    400: InvalidRequest,
-    404: ModelNotFound,
-    408: UpstreamTimeout,
-    413: RequestTooLarge,
-    422: InvalidRequest,
-    429: RateLimited,
-    501: Unsupported,
-    503: Unavailable,
-    504: UpstreamTimeout,
-}
 _BY_NAME: dict[str, type[ApiError]] = {
     "exceed_context_size_error": ContextLengthExceeded,
     "context_length_exceeded": ContextLengthExceeded,
@@ -100,7 +87,7 @@ def _error(found: dict[str, Any], status: int, retry_after: float | None) -> Api
 def _kind(found: dict[str, Any], status: int) -> type[ApiError]:
     names = [name for name in (found.get("code"), found.get("type")) if isinstance(name, str)]
     by_name = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
-    by_status = _BY_STATUS.get(status)
+    by_status = FROM_STATUS.get(status)
     if by_name is not None and (status == 0 or by_status is None or by_status is InvalidRequest):
         return by_name if status < 500 and status not in (401, 403) else UpstreamFailed
     return by_status or UpstreamFailed

@@ -49,3 +49,13 @@ def test_headers() -> None:
 
 def test_a_code_can_be_more_precise() -> None:
     assert errors.InvalidRequest("x", code="invalid_json").code == "invalid_json"
+
+
+def test_the_table_reads_backwards() -> None:
+    told = {kind.fastchat_code for kind in ALL}
+    # Our credential refused, and a plain failure, are an upstream's failure whatever the code.
+    assert told - set(errors.FROM_FASTCHAT) == {40101, 40103, 50001}
+    for code, kind in errors.FROM_FASTCHAT.items():
+        assert kind.fastchat_code == code or code == 42902
+    for status, kind in errors.FROM_STATUS.items():
+        assert kind.status == status or status in (408, 422, 501)

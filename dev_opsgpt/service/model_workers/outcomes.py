@@ -5,17 +5,10 @@ import traceback
 from typing import Any
 
 from dev_opsgpt.protocol.errors import (
+    FROM_FASTCHAT,
+    FROM_STATUS,
     ApiError,
     AuthenticationFailed,
-    ContextLengthExceeded,
-    InvalidRequest,
-    ModelNotFound,
-    OutOfMemory,
-    OutOfRange,
-    Overloaded,
-    RateLimited,
-    RequestTooLarge,
-    Unavailable,
     UpstreamFailed,
     UpstreamTimeout,
 )
@@ -27,26 +20,7 @@ log = logging.getLogger(__name__)
 _LONGEST = 1000
 # A credential that the provider refuses is this server's, not the client's.
 _REFUSED = {401, 403, 40101, 40102, 40103}
-_KINDS: dict[int, type[ApiError]] = {
-    400: InvalidRequest,
-    404: ModelNotFound,
-    408: UpstreamTimeout,
-    413: RequestTooLarge,
-    422: InvalidRequest,
-    429: RateLimited,
-    503: Unavailable,
-    504: UpstreamTimeout,
-    40001: InvalidRequest,
-    40301: ModelNotFound,
-    40302: OutOfRange,
-    40303: ContextLengthExceeded,
-    42901: RateLimited,
-    42902: RateLimited,
-    42903: Overloaded,
-    50002: OutOfMemory,
-    50005: Unavailable,
-    50006: UpstreamTimeout,
-}
+_KINDS = {**FROM_STATUS, **FROM_FASTCHAT}
 
 
 def refused_credential() -> UpstreamFailed:

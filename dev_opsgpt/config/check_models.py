@@ -1,10 +1,12 @@
 """The checks on declared models and their worker options; `check.py` runs them."""
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dev_opsgpt.config.models import OnlineModel
-from dev_opsgpt.config.paths import is_hub_name, resolve_model_path
+from dev_opsgpt.config.paths import is_hub_name, is_loopback, resolve_model_path
 from dev_opsgpt.config.plan import declared_models, kind_of, undeclared, wanted_models
 from dev_opsgpt.config.problems import KeyPath, Problem, Severity, nearest, spell
 from dev_opsgpt.config.schema import fields_of
@@ -110,6 +112,22 @@ def _provider_typos(settings: Settings) -> Iterator[Problem]:
                 yield _problem(settings, "warning", path, message, mend)
 
 
+def _shut_out_of_our_gateway(settings: Settings) -> Iterator[Problem]:
+    """Online models that ask this very gateway, as the default "example" does, without its key."""
+    keys = {key.get_secret_value() for key in settings.gateway.api_keys}
+    for name, entry in settings.online_models.items():
+        url = urlsplit(entry.api_base_url or "")
+        ours = is_loopback(url.hostname or "") and url.port == settings.gateway.port
+        if not (keys and ours and entry.provider):
+            continue
+        key = entry.api_key.get_secret_value()
+        if key not in keys and "sha256:" + sha256(key.encode()).hexdigest() not in keys:
+            path = ("ONLINE_LLM_MODEL", name, "api_key")
+            message = "this model asks our own gateway, which does not know this key"
+            mend = 'Set it to one of FSCHAT_OPENAI_API["api_keys"], or remove the model'
+            yield _problem(settings, "warning", path, message, mend)
+
+
 def _worker_entries(settings: Settings) -> Iterator[Problem]:
     """Entries of FSCHAT_MODEL_WORKERS that say something without effect."""
     default = settings.workers.get("default")
@@ -164,6 +182,7 @@ MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _engines_to_come,
     _twice_declared,
     _provider_typos,
+    _shut_out_of_our_gateway,
     _worker_entries,
     _nothing_to_serve,
 )

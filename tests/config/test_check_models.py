@@ -1,3 +1,4 @@
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,22 @@ def test_nothing_to_serve() -> None:
     problem = _check()["LLM_MODELs"]
     assert problem.severity == "warning"
     assert "no model is started" in problem.message
+
+
+def test_a_model_that_asks_our_own_gateway_needs_its_key() -> None:
+    def found(key: str, *, keys: list[str], port: int = 8888) -> Problem | None:
+        entry = {"api_base_url": f"http://127.0.0.1:{port}/v1", "api_key": key, "provider": "P"}
+        problems = _check(
+            LLM_MODEL="e", ONLINE_LLM_MODEL={"e": entry}, FSCHAT_OPENAI_API={"api_keys": keys}
+        )
+        return problems.get('ONLINE_LLM_MODEL["e"]["api_key"]')
+
+    problem = found("EMPTY", keys=["sk-ours"])
+    assert problem is not None
+    assert problem.severity == "warning"
+    assert "sk-ours" not in str(problem)
+    hashed = "sha256:" + sha256(b"sk-ours").hexdigest()
+    assert not found("sk-ours", keys=["sk-ours"])
+    assert not found("sk-ours", keys=[hashed])
+    assert not found("EMPTY", keys=[])
+    assert not found("EMPTY", keys=["sk-ours"], port=9999)

@@ -6,6 +6,7 @@ gone, drains, and says by its exit code what happened. The secret comes in the e
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -85,6 +86,7 @@ async def _serve_one(job: Job, link: Link, stop: asyncio.Event) -> Exit:
         # A provider is anybody's code; whatever it raises is its own failure, not its neighbours'.
         log.exception("could not start")
         return _failed(link, job, f"{type(error).__name__}: {error}", Exit.ENGINE)
+    _settle()
     link.tell(Ready(job.port, job.address(runtime)))
     await _first(stop, runtime.stopping)
     released = not stop.is_set()
@@ -92,6 +94,14 @@ async def _serve_one(job: Job, link: Link, stop: asyncio.Event) -> Exit:
     if released:
         link.tell(Stopped(job.port))
     return Exit.STOPPED
+
+
+def _settle() -> None:
+    """Takes what was loaded out of the garbage collector's sight, and has it look less often: a
+    tenth of a request's time went into walking objects that live as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _failed(link: Link, job: Job, message: str, code: Exit) -> Exit:

@@ -178,3 +178,39 @@ def test_a_port_in_use_is_one_line() -> None:
 def test_bearer(value: bytes, token: str | None) -> None:
     assert bearer({"headers": [(b"x", b"y"), (b"authorization", value)]}) == token
     assert bearer({"headers": []}) is None
+
+
+async def test_a_head_goes_out_without_waiting_for_its_body() -> None:
+    more = asyncio.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]})
+        await more.wait()
+        await send({"type": "http.response.body", "body": b"late", "more_body": True})
+        await send({"type": "http.response.body", "body": b"r"})
+
+    async with serving(Router({"/": {"GET": late}})) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"x-a: 1" in head
+        more.set()
+        body = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+        assert body == b"4\r\nlate\r\n1\r\nr\r\n0\r\n\r\n"
+        # The connection serves the next request, and requests sent ahead of their answers.
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
+        for _ in range(3):
+            await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+        writer.close()
+
+
+async def test_an_answer_without_a_body_is_whole() -> None:
+    async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(Router({"/": {"GET": empty, "HEAD": empty}})) as (_, url):
+        async with httpx.AsyncClient(base_url=url) as client:
+            for _ in range(3):
+                assert (await client.get("/")).status_code == 204
+                assert (await client.head("/")).status_code == 204

@@ -27,12 +27,12 @@ check: ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What tests need of the system: a client that people use, and network namespaces.
+# What tests need of the system: a client that people use, network namespaces, a browser.
 system:
-	@command -v curl >/dev/null && command -v ip >/dev/null || { \
+	@command -v curl >/dev/null && command -v ip >/dev/null && command -v chromium >/dev/null || { \
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		apt-get update -qq && apt-get install -qq -y curl iproute2 >/dev/null; \
-	} || echo "curl or ip is missing: the tests that need it are skipped"
+		apt-get update -qq && apt-get install -qq -y curl iproute2 chromium >/dev/null; \
+	} || echo "curl, ip or chromium is missing: the tests that need it are skipped"
 
 test: check system ## everything; installs what it needs
 	$(BIN)/python -m pytest -q

@@ -30,12 +30,18 @@ def describe(app: FastAPI) -> None:
 
 
 def _add(document: dict[str, Any]) -> None:
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    # A key is needed only where some are configured.
+    document["security"] = [{"key": []}, {}]
+    schemas = components.setdefault("schemas", {})
+    hot = {}
     for path, model, summary in _ROUTES:
         schema = model.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
-        document["paths"][path] = {"post": _operation(model.__name__, summary)}
+        hot[path] = {"post": _operation(model.__name__, summary)}
+    document["paths"] = hot | document["paths"]
 
 
 def _operation(model: str, summary: str) -> dict[str, Any]:

@@ -33,13 +33,9 @@ class PassThrough:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Raises ``ApiError`` while nothing has been sent."""
         token = bearer(scope)
-        if self._origin is None or self._keys.knows(token):
+        if self._origin is None or token is None or self._keys.knows(token):
             # Before the body is read: strangers shall not make us hold theirs.
             self._keys.check(scope)
-        elif token is None:
-            raise AuthenticationFailed(
-                "You didn't provide an API key. Send it as 'Authorization: Bearer <key>'."
-            )
         body = await read_body(scope, receive, self._max_body)
         asked = peek(body)
         if asked.stream is None:
@@ -47,7 +43,12 @@ class PassThrough:
         if self._origin is None or self._hot_path.known(asked.model) or self._keys.knows(token):
             key = self._keys.check(scope)
             await self._hot_path.forward("/v1" + PATH, asked.model, body, key, send)
-        elif token is not None:
+        elif token is None:
+            raise AuthenticationFailed(
+                f"The model '{asked.model}' is served by an upstream that wants your own key. "
+                "Send it as 'Authorization: Bearer <key>'."
+            )
+        else:
             await self._forward(self._origin, body, token, send)
 
     async def _forward(self, origin: Origin, body: bytes, token: str, send: Send) -> None:

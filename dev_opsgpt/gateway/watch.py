@@ -65,6 +65,9 @@ class Watch:
                 if not self._complained:
                     log.warning("no watch on the controller: %s", error or "silence")
                     self._complained = True
+            except Exception:
+                # Whatever it was, a gateway that no longer hears of its workers would be worse.
+                log.exception("the watch on the controller failed")
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:

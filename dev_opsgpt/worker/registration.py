@@ -85,6 +85,9 @@ class Registration:
                 self._complained = False
             except _FAILURES as error:
                 self._complain(str(error) or type(error).__name__)
+            except Exception:
+                # Whatever it was, a worker that beats no more would be worse.
+                log.exception("the registration failed")
             await asyncio.sleep(self._interval)
 
     async def _once(self) -> None:

@@ -256,3 +256,15 @@ async def test_docs_need_nothing_from_outside() -> None:
         document = (await stack.client.get("/openapi.json")).json()
         assert "post" in document["paths"]["/v1/chat/completions"]
         assert json.dumps(document).count("ChatRequest")
+
+
+async def test_a_catch_all_upstream_closes_nothing_that_was_open() -> None:
+    async with running({"echo": [ScriptedEngine()]}, llm_base_url="http://127.0.0.1:9/v1") as stack:
+        open_to_all = await stack.client.post("/chat/completions", json=body())
+        assert open_to_all.status_code == 200
+        unknown = await stack.client.post("/chat/completions", json=body(model="far"))
+        assert unknown.status_code == 401
+        headers = {"authorization": "Bearer sk-own"}
+        away = await stack.client.post("/chat/completions", json=body(model="far"), headers=headers)
+        assert away.status_code == 502
+        assert "sk-own" not in away.text

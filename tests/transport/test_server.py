@@ -209,8 +209,8 @@ async def test_an_answer_without_a_body_is_whole() -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async with serving(Router({"/": {"GET": empty, "HEAD": empty}})) as (_, url):
-        async with httpx.AsyncClient(base_url=url) as client:
-            for _ in range(3):
-                assert (await client.get("/")).status_code == 204
-                assert (await client.head("/")).status_code == 204
+    app = Router({"/": {"GET": empty, "HEAD": empty}})
+    async with serving(app) as (_, url), httpx.AsyncClient(base_url=url) as client:
+        for _attempt in range(3):
+            assert (await client.get("/")).status_code == 204
+            assert (await client.head("/")).status_code == 204

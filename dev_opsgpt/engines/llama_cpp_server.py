@@ -7,6 +7,7 @@ connection when it writes, so it is asked to report its progress after each batc
 """
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import AsyncGenerator
@@ -31,8 +32,11 @@ from dev_opsgpt.worker.engine import Delta, EngineError
 from dev_opsgpt.worker.openai_errors import answer_error
 from dev_opsgpt.worker.openai_stream import StreamReader
 
+log = logging.getLogger(__name__)
+
 # A long prompt is silent work: nothing bounds it but the client's patience.
 READ_TIMEOUT = 86_400.0
+STOP_TIMEOUT = 20.0
 _NO_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "Insufficient memory")
 
 
@@ -68,6 +72,9 @@ class LlamaServer:
             raise EngineError(str(error)) from None
         self._origin = Origin(self._server.listening_address)
         self._client = Client(read_timeout=READ_TIMEOUT)
+        # Only llama.cpp's loop answers this one. A server that is destroyed before its loop runs
+        # is told to end too early, and then never ends.
+        await self.get("/slots")
 
     async def stop(self) -> None:
         """Ends every request and frees the model."""
@@ -77,7 +84,10 @@ class LlamaServer:
         held = [self._server]
         self._server = self._origin = None
         # Its destructor joins threads, so it runs elsewhere; the list holds the last reference.
-        await asyncio.get_running_loop().run_in_executor(None, held.clear)
+        freed = asyncio.get_running_loop().run_in_executor(None, held.clear)
+        done, _ = await asyncio.wait({freed}, timeout=STOP_TIMEOUT)
+        if not done:
+            log.error("llama.cpp did not end within %s s", STOP_TIMEOUT)
 
     async def get(self, path: str) -> Any:
         """A GET's JSON. Raises ``ApiError``."""

@@ -10,7 +10,16 @@ from dev_opsgpt.config.plan import explicit_ports, kind_of, wanted_models
 from dev_opsgpt.config.problems import KeyPath, Problem, nearest, spell
 from dev_opsgpt.config.settings import Settings
 
-DISPATCH_METHODS = ("least_load", "lottery", "round_robin", "shortest_queue")
+DISPATCH_METHODS = (
+    "least_load",
+    "round_robin",
+    "lottery",
+    "shortest_queue",
+    "power_of_two",
+    "least_latency",
+    "session_affinity",
+    "prefix_cache",
+)
 
 
 def check_settings(settings: Settings) -> list[Problem]:
@@ -41,12 +50,17 @@ def _open_controller(settings: Settings) -> Iterator[Problem]:
 
 
 def _unknown_dispatch(settings: Settings) -> Iterator[Problem]:
-    method, path = settings.controller.dispatch_method, ("FSCHAT_CONTROLLER", "dispatch_method")
-    if method not in DISPATCH_METHODS:
-        hint = nearest(method, DISPATCH_METHODS)
-        mend = f"Use one of {', '.join(DISPATCH_METHODS)}"
-        mend = f'Did you mean "{hint}"? {mend}' if hint else mend
-        yield _error(settings, path, f'there is no dispatch method "{method}"', mend)
+    chosen: dict[KeyPath, str | None] = {
+        ("FSCHAT_CONTROLLER", "dispatch_method"): settings.controller.dispatch_method
+    }
+    for model, route in settings.gateway.routes.items():
+        chosen["FSCHAT_OPENAI_API", "routes", model, "dispatch_method"] = route.dispatch_method
+    for path, method in chosen.items():
+        if method is not None and method not in DISPATCH_METHODS:
+            hint = nearest(method, DISPATCH_METHODS)
+            mend = f"Use one of {', '.join(DISPATCH_METHODS)}"
+            mend = f'Did you mean "{hint}"? {mend}' if hint else mend
+            yield _error(settings, path, f'there is no dispatch method "{method}"', mend)
 
 
 def _any_fastchat_worker(settings: Settings) -> Iterator[Problem]:

@@ -19,6 +19,9 @@ VARIABLES: Mapping[str, str] = {
     "OPSGPT_CONFIG_DIR": "Folder of the configuration files, where it is not `configs/`.",
     "OPSGPT_SECRET": "`CLUSTER_SECRET`.",
     "OPSGPT_API_KEYS": '`FSCHAT_OPENAI_API["api_keys"]`, separated by commas.',
+    "OPSGPT_ADMIN_KEYS": '`FSCHAT_OPENAI_API["admin_keys"]`, separated by commas.',
+    "OPSGPT_DATABASE_URL": "`DATABASE_URL`.",
+    "OPSGPT_REDIS_URL": "`REDIS_URL`.",
     "LLM_BASE_URL": '`FSCHAT_OPENAI_API["llm_base_url"]`.',
     "MODEL_PATH": (
         "A GGUF model that is added, started with llama.cpp and made `LLM_MODEL`; looked for as"
@@ -34,8 +37,12 @@ VARIABLES: Mapping[str, str] = {
 _SHORT_NAMES: Mapping[str, tuple[str, ...]] = {
     "LLM_BASE_URL": ("FSCHAT_OPENAI_API", "llm_base_url"),
     "OPSGPT_API_KEYS": ("FSCHAT_OPENAI_API", "api_keys"),
+    "OPSGPT_ADMIN_KEYS": ("FSCHAT_OPENAI_API", "admin_keys"),
     "OPSGPT_SECRET": ("CLUSTER_SECRET",),
+    "OPSGPT_DATABASE_URL": ("DATABASE_URL",),
+    "OPSGPT_REDIS_URL": ("REDIS_URL",),
 }
+_LISTS = frozenset({"OPSGPT_API_KEYS", "OPSGPT_ADMIN_KEYS"})
 _MODEL_TABLES = ("llm_model_dict", "VLLM_MODEL_DICT", "ONLINE_LLM_MODEL", "FSCHAT_MODEL_WORKERS")
 _TABLE_PATHS = [[table] for table in _MODEL_TABLES]
 _GGUF_CONTEXT = 8192
@@ -63,8 +70,7 @@ def layers(environ: Mapping[str, str], schema: Any, base: Mapping[str, Any]) -> 
         found.append(_generic_layer(name, environ[name], schema, models))
     for name, path in _SHORT_NAMES.items():
         if environ.get(name):
-            is_list = name == "OPSGPT_API_KEYS"
-            value = _comma_separated(environ[name]) if is_list else environ[name]
+            value = _comma_separated(environ[name]) if name in _LISTS else environ[name]
             found.append(Layer(_label(name), _nest(path, value)))
     return found
 

@@ -15,7 +15,12 @@ from dev_opsgpt.config.models import LocalModel, OnlineModel, WorkerOptions, Wor
 from dev_opsgpt.config.paths import PROJECT_ROOT
 from dev_opsgpt.config.schema import as_model, bare, fields_of, is_optional, is_text
 from dev_opsgpt.config.secrets import masked
-from dev_opsgpt.config.servers import ControllerSettings, GatewaySettings
+from dev_opsgpt.config.servers import (
+    BreakerSettings,
+    ControllerSettings,
+    GatewaySettings,
+    RouteSettings,
+)
 from dev_opsgpt.config.settings import Settings
 
 _MODEL = "<name>"
@@ -96,6 +101,10 @@ def render() -> str:
         _table(fields_of(ControllerSettings), ("FSCHAT_CONTROLLER",)),
         f"### FSCHAT_OPENAI_API\n\n{_doc(GatewaySettings)}\n",
         _table(fields_of(GatewaySettings), ("FSCHAT_OPENAI_API",)),
+        f"### FSCHAT_OPENAI_API: routes\n\n{_doc(RouteSettings)}\n",
+        _table(fields_of(RouteSettings), ("FSCHAT_OPENAI_API", "routes", _MODEL)),
+        f"### FSCHAT_OPENAI_API: breaker\n\n{_doc(BreakerSettings)}\n",
+        _table(fields_of(BreakerSettings), ("FSCHAT_OPENAI_API", "breaker")),
         f"### FSCHAT_MODEL_WORKERS\n\n{_doc(WorkerSettings)}\n",
         _table(fields_of(WorkerSettings), ("FSCHAT_MODEL_WORKERS", _MODEL)),
         _SERVED,

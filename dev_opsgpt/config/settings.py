@@ -67,6 +67,14 @@ class Settings(Section):
     secret: SecretStr | None = Field(default=None, alias="CLUSTER_SECRET")
     """Shared by controller, workers and gateways. Left out: made anew at each start, which is
     enough for one machine; machines that work together need the same one."""
+    database_url: SecretStr | None = Field(default=None, alias="DATABASE_URL")
+    """Database of keys and usage: `sqlite:///<path>` or `postgresql+psycopg://<user>:<password>@
+    <host>/<name>`. Left out: `opsgpt.db` in `DATA_DIR`."""
+    redis_url: SecretStr | None = Field(default=None, alias="REDIS_URL")
+    """Redis in which gateways on several machines count a key's requests and tokens together:
+    `redis://<host>:6379/0`. Left out: shared memory, which is right for one machine."""
+    data_dir: str = Field(default="data", alias="DATA_DIR")
+    """Folder of what the service keeps; a relative one lies beside the configuration's folder."""
     log_dir: str = Field(default="logs", alias="LOG_DIR")
     """Folder of the log files; a relative one lies beside the configuration's folder."""
     drain_timeout: Seconds = Field(default=30.0, alias="DRAIN_TIMEOUT")

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dev_opsgpt.config import Problem, Settings, check_settings
+from dev_opsgpt.config import DISPATCH_METHODS, Problem, Settings, check_settings
 
 Configure = Callable[..., Settings]
 
@@ -28,7 +28,7 @@ def test_controller_beyond_loopback_needs_a_secret() -> None:
     assert not _check(FSCHAT_CONTROLLER={"host": "10.0.0.5"}, CLUSTER_SECRET="s")
 
 
-@pytest.mark.parametrize("method", ["least_load", "round_robin", "lottery", "shortest_queue"])
+@pytest.mark.parametrize("method", DISPATCH_METHODS)
 def test_dispatch_methods(method: str) -> None:
     assert not _check(FSCHAT_CONTROLLER={"dispatch_method": method})
 

@@ -27,12 +27,15 @@ check: ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What tests need of the system: a client that people use, network namespaces, a browser.
+# What tests need of the system: a client that people use, network namespaces, a browser, and the
+# servers that the gateway can keep its keys, records and counts in.
 system:
-	@command -v curl >/dev/null && command -v ip >/dev/null && command -v chromium >/dev/null || { \
+	@command -v curl >/dev/null && command -v ip >/dev/null && command -v chromium >/dev/null && \
+	command -v redis-server >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		apt-get update -qq && apt-get install -qq -y curl iproute2 chromium >/dev/null; \
-	} || echo "curl, ip or chromium is missing: the tests that need it are skipped"
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq -y curl iproute2 chromium redis-server postgresql >/dev/null; \
+	} || echo "something of curl, ip, chromium, Redis, PostgreSQL is missing: tests that need it are skipped"
 
 test: check system ## everything; installs what it needs
 	$(BIN)/python -m pytest -q

@@ -13,8 +13,8 @@ DEFAULT_BIND_HOST = "127.0.0.1"
 FSCHAT_CONTROLLER = {
     "host": DEFAULT_BIND_HOST,
     "port": 20001,
-    # "least_load", "round_robin", "lottery" or "shortest_queue".
-    "dispatch_method": "least_load",
+    # How the worker for a request is chosen; docs/dispatch.md tells the eight ways.
+    "dispatch_method": "prefix_cache",
     # FastChat's own workers know no secret; name the addresses from which they may register.
     # "fastchat_workers": ["http://127.0.0.1:2100*"],
     # FastChat's own gateway and clients know none either.
@@ -25,8 +25,30 @@ FSCHAT_CONTROLLER = {
 FSCHAT_OPENAI_API = {
     "host": DEFAULT_BIND_HOST,
     "port": 8888,
-    # Keys that clients may use: in clear, or as "sha256:<hex digest>". Better: OPSGPT_API_KEYS.
+    # Keys without limits: in clear, or as "sha256:<hex digest>". Better: OPSGPT_API_KEYS. Keys with
+    # limits are made while the service runs (opsgpt keys; docs/keys.md).
     # "api_keys": [],
+    # Who may make keys, and see everybody's usage: the same forms. Better: OPSGPT_ADMIN_KEYS.
+    # "admin_keys": [],
+    # "gateway_workers": 1,  # processes on the port
+    # How requests are routed: "default" for every model, and an entry for each that differs.
+    # "routes": {
+    #     "default": {"retries": 2, "request_timeout": 600},
+    #     "tiny-chat": {"dispatch_method": "session_affinity", "first_token_timeout": 20},
+    #     "example": {"fallbacks": ["tiny-chat"]},  # asked when nobody can serve this one
+    #     # For a million tokens, in the unit of the keys' budgets.
+    #     "vendor-large": {"input_price": 2.5, "cached_input_price": 1.25, "output_price": 10},
+    # },
+    # "retry_budget": 0.2,  # retries as a share of all requests
+    # "breaker": {"failures": 5, "open_for": 5.0},  # when a worker that fails is left alone
+    # "usage": True,  # a record of every request in the database (docs/usage.md)
+    # "usage_days": 90,  # delete older ones; left out: never
+    # "access_log": False,  # a log line for every request
+    # "log_format": "text",  # or "json"
+    # "otlp_endpoint": "http://127.0.0.1:4318",  # where traces go
+    # "max_body_size": 33_554_432,  # bytes
+    # "connect_timeout": 5.0,  # seconds
+    # "read_timeout": 600.0,  # seconds that a worker may be silent
     # An OpenAI-compatible server for every model that is not declared here.
     # "llm_base_url": "https://api.openai.com/v1",
 }
@@ -75,6 +97,14 @@ FSCHAT_MODEL_WORKERS = {
 # machine. Machines that work together need the same; OPSGPT_SECRET is the better place for it.
 # CLUSTER_SECRET = ""
 
+# Keys and usage: SQLite in DATA_DIR where left out. Better in OPSGPT_DATABASE_URL, as it may hold a
+# password.
+# DATABASE_URL = "postgresql+psycopg://opsgpt@10.0.0.5/opsgpt"
+# Gateways on several machines count what keys use in one Redis; one machine needs none.
+# REDIS_URL = "redis://10.0.0.5:6379/0"
+
+# What the service keeps, and its log files; beside this folder, unless absolute.
+DATA_DIR = "data"
 LOG_DIR = "logs"
 
 # Seconds that running requests get to finish when a server stops.

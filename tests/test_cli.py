@@ -15,6 +15,7 @@ import pytest
 from dev_opsgpt.cli.chat import Chat, converse, pick_model, write_safely
 from dev_opsgpt.cli.errors import CliError
 from dev_opsgpt.cli.http import Api
+from dev_opsgpt.cli.workers import _cells
 from tests.launcher.slow_model import serve_slow_model
 from tests.launcher.stack import ROOT, Place, Service, until
 
@@ -74,10 +75,24 @@ def test_models_of_a_url(service: Service, suffix: str) -> None:
 
 def test_workers(service: Service) -> None:
     header, *rows = service.place.opsgpt("workers").stdout.splitlines()
-    assert header.split() == ["address", "models", "kind", "running", "waiting", "state"]
+    columns = ["address", "models", "kind", "running", "waiting", "state", "context", "can"]
+    assert header.split() == columns
     address = f"http://127.0.0.1:{service.place.worker}"
-    cells = [address, "tiny-chat", "opsgpt", "0/5", "0", "ready"]
+    cells = [address, "tiny-chat", "opsgpt", "0/5", "0", "ready", "1024", "tools,json"]
     assert cells in [row.split() for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({}, ("?", "tools?,vision?,json?")),
+        ({"context_length": 8, "tools": False, "vision": False, "json_output": False}, ("8", "-")),
+        ({"context_length": None, "tools": None, "vision": True}, ("?", "tools?,vision,json?")),
+    ],
+)
+def test_what_a_worker_can_do(told: dict[str, Any], shown: tuple[str, str]) -> None:
+    row = {"address": "a", "models": ["m"], "kind": "openai", "running": 0, "limit": 5}
+    assert _cells({**row, "waiting": 0, "draining": False, **told})[-2:] == shown
 
 
 def test_chat_from_a_pipe(service: Service) -> None:

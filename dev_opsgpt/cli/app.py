@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dev_opsgpt.cli.keys import app as keys_app
+
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="DIR", help="Folder of the configuration.")
 ]
@@ -22,6 +24,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()
@@ -65,6 +68,60 @@ def release(
     from dev_opsgpt.cli.workers import release as carry_out
 
     typer.echo(carry_out(config, controller, model, new, keep))
+
+
+@app.command()
+def reload(config: Config = None) -> None:
+    """Have the running service take the configuration as it is now, and tell what came of it. Exit
+    code 1: not all of it could be done."""
+    from dev_opsgpt.cli.reload import reload as carry_out
+
+    if not carry_out(config, typer.echo):
+        raise typer.Exit(1)
+
+
+@app.command()
+def usage(
+    since: Annotated[
+        str | None, typer.Option(help="7d, 24h, or a date in UTC. [default: 30d]")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="The same; left out: now.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP",
+            help="key, owner, model, served, replica, status, day or hour; may be repeated.",
+        ),
+    ] = None,
+    key_id: Annotated[str | None, typer.Option(help="Only this key's.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only this status: 429, 5xx.")] = None,
+    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write CSV; - prints it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    records: Annotated[bool, typer.Option("--records", help="Every request, with --csv.")] = False,
+    config: Config = None,
+    url: Url = None,
+    key: Annotated[str | None, typer.Option(help="Your own key, to see what it used.")] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OPSGPT_ADMIN_KEY", help="An admin key; not needed where the service runs."
+        ),
+    ] = None,
+) -> None:
+    """Show what was used: requests, tokens, cost and times."""
+    from dev_opsgpt.cli import usage as use
+
+    filters = {"since": since, "until": until, "key": key_id, "owner": owner}
+    question = use.Question(filters | {"model": model, "status": status}, by or (), records)
+    api = use.find(config, url, admin_key, key)
+    if csv is not None:
+        use.save(api, question, csv)
+    elif json:
+        use.show_json(api, question)
+    else:
+        use.show(api, question)
 
 
 @app.command()

@@ -9,7 +9,8 @@ from dev_opsgpt.cli import places
 from dev_opsgpt.cli.errors import CliError
 from dev_opsgpt.launcher.table import print_table
 
-HEADER = ("address", "models", "kind", "running", "waiting", "state")
+HEADER = ("address", "models", "kind", "running", "waiting", "state", "context", "can")
+ABILITIES = (("tools", "tools"), ("vision", "vision"), ("json_output", "json"))
 
 
 def show(config_dir: Path | None, controller: str | None) -> None:
@@ -28,7 +29,16 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['running']}/{row['limit']}",
         str(row["waiting"]),
         "draining" if row["draining"] else "ready",
+        str(row.get("context_length") or "?"),
+        _abilities(row),
     )
+
+
+def _abilities(row: dict[str, Any]) -> str:
+    """What a worker's models can do, what is not known with a question mark."""
+    known = [(word, row.get(name)) for name, word in ABILITIES]
+    words = [word if can else f"{word}?" for word, can in known if can is not False]
+    return ",".join(words) or "-"
 
 
 def release(

@@ -35,7 +35,7 @@ class ControllerSettings(Section):
     advertise_host: str | None = None
     """Host name or address under which workers and gateways of other machines reach the controller,
     where it is not `host`."""
-    dispatch_method: str = "least_load"
+    dispatch_method: str = "prefix_cache"
     """How a worker is chosen, unless a model's route says otherwise: `least_load` (weighs live
     load), `round_robin`, `lottery` (random, weighted by speed), `shortest_queue` (FastChat's
     meaning), `power_of_two` (the less loaded of two drawn at random), `least_latency` (by the time
@@ -83,6 +83,9 @@ class RouteSettings(Section):
     """Whether the model can see images, where its worker does not say."""
     json_output: bool | None = None
     """Whether the model can be held to JSON, where its worker does not say."""
+    stream_usage: bool = True
+    """Whether the model's server is asked for the usage of every stream, so that it can be counted.
+    False for servers that refuse `stream_options`."""
     input_price: Price = 0.0
     """Price of a million prompt tokens, in US dollars or whatever unit budgets are in."""
     cached_input_price: Price | None = None
@@ -139,6 +142,9 @@ class GatewaySettings(Section):
     cluster's secret is the only one."""
     usage: bool = True
     """Whether every request leaves a record in the database."""
+    usage_days: int | None = Field(default=None, ge=1)
+    """Days for which records are kept; what a key spent of a total budget is forgotten with them.
+    Left out: for ever."""
     access_log: bool = False
     """Whether every request is written to the log, one line each."""
     log_format: Literal["text", "json"] = "text"

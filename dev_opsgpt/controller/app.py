@@ -19,7 +19,7 @@ from dev_opsgpt.controller.launchers import Launchers
 from dev_opsgpt.controller.opsgpt_routes import OpsgptRoutes
 from dev_opsgpt.controller.options import ControllerOptions
 from dev_opsgpt.controller.peers import Peers, new_client
-from dev_opsgpt.controller.probe import by_url, probe_forever
+from dev_opsgpt.controller.probe import Probes
 from dev_opsgpt.controller.registry import Registry
 from dev_opsgpt.controller.release import Releases
 from dev_opsgpt.controller.retire import Retirer
@@ -61,6 +61,7 @@ def routes(fastchat: FastChatRoutes, ours: OpsgptRoutes) -> tuple[Route, ...]:
         Route("GET", "/watch", Access.SECRET, ours.watch),
         Route("POST", "/release_worker", Access.SECRET, ours.release_worker),
         Route("POST", "/launchers/connect", Access.SECRET, ours.connect_launcher),
+        Route("POST", "/launchers/models", Access.SECRET, ours.launcher_models),
         Route("POST", "/launchers/reply", Access.SECRET, ours.launcher_reply),
     )
 
@@ -72,6 +73,19 @@ class Controller:
     registry: Registry
     launchers: Launchers
     routes: tuple[Route, ...]
+    guard: Guard
+    retirer: Retirer
+    probes: Probes
+    rng: Random
+
+    def reload(self, options: ControllerOptions) -> None:
+        """Goes on by other options, with the same table; the secret and the intervals stay. Raises
+        ``ValueError`` as ``create_app`` does, and has then changed nothing."""
+        chosen = dispatcher(options.dispatch_method, self.rng)
+        self.probes.set(options.attached)
+        self.registry.use(chosen)
+        self.guard.allow(options.fastchat_workers, options.fastchat_clients)
+        self.retirer.drain_timeout = options.drain_timeout
 
     def close(self) -> None:
         """Ends the open watches and launcher connections. To be called before the server is
@@ -94,29 +108,29 @@ def create_app(
     dispatch method that does not exist or attached servers that contradict each other.
     """
     guard = Guard(options.secret, options.fastchat_workers, options.fastchat_clients)
-    registry = Registry(dispatcher(options.dispatch_method, rng or SystemRandom()), clock)
-    attached = by_url(options.attached)
+    rng = rng or SystemRandom()
+    registry = Registry(dispatcher(options.dispatch_method, rng), clock)
     calls = client or new_client()
     peers = Peers(calls, options.secret)
+    probes = Probes(registry, peers, options.probe_interval)
+    probes.set(options.attached)
     launchers = Launchers()
     retirer = Retirer(registry, launchers, peers, options)
     releases = Releases(registry, launchers, retirer, options.start_timeout)
     table = routes(
         FastChatRoutes(registry, peers, guard), OpsgptRoutes(registry, launchers, releases)
     )
-    controller = Controller(registry, launchers, table)
+    controller = Controller(registry, launchers, table, guard, retirer, probes, rng)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        jobs = [asyncio.create_task(sweep_forever(registry, options.sweep_interval))]
-        for servers in attached:
-            probe = probe_forever(registry, peers, servers, options.probe_interval)
-            jobs.append(asyncio.create_task(probe))
+        sweep = asyncio.create_task(sweep_forever(registry, options.sweep_interval))
+        probes.start()
         yield
         controller.close()
-        for job in jobs:
-            job.cancel()
-        await asyncio.wait(jobs)
+        sweep.cancel()
+        await asyncio.wait([sweep])
+        await probes.stop()
         if client is None:
             await calls.aclose()
 

@@ -27,6 +27,10 @@ class Guard:
         self, secret: str | None, fastchat_workers: tuple[str, ...], fastchat_clients: bool
     ) -> None:
         self._secret = secret.encode() if secret else None
+        self.allow(fastchat_workers, fastchat_clients)
+
+    def allow(self, fastchat_workers: tuple[str, ...], fastchat_clients: bool) -> None:
+        """Sets who may do without the secret, from now on."""
         self._workers = fastchat_workers
         self._clients = fastchat_clients
 

@@ -16,6 +16,7 @@ from dev_opsgpt.controller.streaming import Stream
 from dev_opsgpt.protocol.errors import AuthenticationFailed
 from dev_opsgpt.protocol.fastchat import (
     CONTENT_TYPE,
+    Abilities,
     Exist,
     HeartBeat,
     ModelList,
@@ -138,6 +139,7 @@ class FastChatRoutes:
 def _row(message: RegisterWorker, status: WorkerStatus) -> Worker:
     ours = message.opsgpt
     limit = ours.limit if ours else FASTCHAT_LIMIT
+    abilities = ours.abilities if ours else _fastchat_abilities(message)
     running, waiting = split_queue(status.queue_length, limit)
     return Worker(
         address=message.worker_name,
@@ -150,7 +152,16 @@ def _row(message: RegisterWorker, status: WorkerStatus) -> Worker:
         limit=limit,
         launcher=ours.launcher if ours else None,
         multimodal=message.multimodal,
+        context_length=abilities.context_length,
+        tools=abilities.tools,
+        vision=abilities.vision,
+        json_output=abilities.json_output,
     )
+
+
+def _fastchat_abilities(message: RegisterWorker) -> Abilities:
+    """FastChat's protocol has no words for tools and JSON; whether a model sees is registered."""
+    return Abilities(tools=False, vision=message.multimodal, json_output=False)
 
 
 def _lifetime(message: RegisterWorker) -> float | None:

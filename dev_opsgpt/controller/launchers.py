@@ -67,6 +67,14 @@ class Launchers:
                 del self._channels[hello.name]
                 logger.info("launcher left: %r", hello.name)
 
+    def announce(self, hello: LauncherHello) -> bool:
+        """Takes what a connected launcher can start from now on; false when it is not known."""
+        channel = self._channels.get(hello.name)
+        if channel is None:
+            return False
+        channel.models = frozenset(hello.models)
+        return True
+
     def connected(self, name: str | None) -> bool:
         """Whether a launcher of that name is there."""
         return name in self._channels

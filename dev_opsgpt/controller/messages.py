@@ -44,7 +44,8 @@ class ReleaseReply(msgspec.Struct):
 
 
 class LauncherHello(msgspec.Struct):
-    """``/launchers/connect``: who the launcher is and which models it can start."""
+    """``/launchers/connect`` and ``/launchers/models``: who the launcher is and which models it can
+    start. The answer of the latter is ``Exist``."""
 
     name: Name
     models: list[Name]

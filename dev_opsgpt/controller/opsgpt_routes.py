@@ -56,6 +56,11 @@ class OpsgptRoutes:
         """Commands for a launcher, line by line, for as long as it stays."""
         return Stream(self._launchers.connect(await http.body(request, LauncherHello)), NDJSON)
 
+    async def launcher_models(self, request: Request) -> Response:
+        """What a launcher can start has changed; ``{exist}`` tells whether it is connected."""
+        hello = await http.body(request, LauncherHello)
+        return http.reply(Exist(self._launchers.announce(hello)))
+
     async def launcher_reply(self, request: Request) -> Response:
         """A launcher's answer to a command; ``{exist}`` tells whether somebody waited for it."""
         return http.reply(Exist(self._launchers.reply(await http.body(request, LauncherReply))))

@@ -34,7 +34,7 @@ class ControllerOptions:
     """
 
     secret: str | None = field(default=None, repr=False)
-    dispatch_method: str = "least_load"
+    dispatch_method: str = "prefix_cache"
     fastchat_workers: tuple[str, ...] = ()
     fastchat_clients: bool = False
     attached: tuple[AttachedServer, ...] = ()

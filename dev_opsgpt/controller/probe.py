@@ -54,6 +54,50 @@ def row(
     )
 
 
+class Probes:
+    """Asks every attached server, and has those that answer in the registry."""
+
+    def __init__(self, registry: Registry, peers: Peers, interval: float) -> None:
+        self._registry = registry
+        self._peers = peers
+        self._interval = interval
+        self._groups: dict[str, list[AttachedServer]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] | None = None
+
+    def set(self, servers: Sequence[AttachedServer]) -> None:
+        """Which servers there are from now on: one that is there no more has left, one that is
+        used otherwise is asked anew. Raises ``ValueError`` as ``by_url``."""
+        groups = {group[0].url: group for group in by_url(servers)}
+        before, self._groups = self._groups, groups
+        if self._tasks is None:
+            return
+        for url in before:
+            if groups.get(url) != before[url]:
+                self._tasks.pop(url).cancel()
+                if url not in groups:
+                    self._registry.remove(url, "left")
+        for url in groups.keys() - self._tasks.keys():
+            self._begin(url, self._tasks)
+
+    def start(self) -> None:
+        """Begins to ask."""
+        self._tasks = {}
+        for url in self._groups:
+            self._begin(url, self._tasks)
+
+    async def stop(self) -> None:
+        """Asks no more."""
+        tasks = list((self._tasks or {}).values())
+        self._tasks = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, url: str, tasks: dict[str, asyncio.Task[None]]) -> None:
+        probe = probe_forever(self._registry, self._peers, self._groups[url], self._interval)
+        tasks[url] = asyncio.create_task(probe)
+
+
 async def probe_forever(
     registry: Registry, peers: Peers, servers: Sequence[AttachedServer], interval: float
 ) -> None:

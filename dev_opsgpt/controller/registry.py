@@ -37,6 +37,10 @@ class Registry:
         self._news = asyncio.Event()
         self._closed = False
 
+    def use(self, dispatcher: Dispatcher) -> None:
+        """Chooses by another policy from now on."""
+        self._dispatcher = dispatcher
+
     def register(self, row: Worker, *, lifetime: float | None) -> None:
         """Adds or replaces a worker, which expires after ``lifetime`` seconds without a beat."""
         before = self.table.get(row.address)
@@ -149,6 +153,7 @@ class Registry:
         self._tell()
 
     def _removed(self, address: str, reason: Reason) -> None:
+        self._dispatcher.gone(address)
         logger.info("worker removed: %s (%s)", address, reason)
         for watcher in self._watchers:
             watcher.removed(address, reason)

@@ -23,7 +23,8 @@ class NotRetired(Exception):
 
 
 class Retirer:
-    """Takes workers out of service, each one either wholly or not at all."""
+    """Takes workers out of service, each one either wholly or not at all. ``drain_timeout``, in
+    seconds, is the options' until it is set anew."""
 
     def __init__(
         self, registry: Registry, launchers: Launchers, peers: Peers, options: ControllerOptions
@@ -32,6 +33,7 @@ class Retirer:
         self._launchers = launchers
         self._peers = peers
         self._options = options
+        self.drain_timeout = options.drain_timeout
 
     async def retire(self, worker: Worker, model: str) -> None:
         """Drains a worker, waits for its requests in flight, and stops it.
@@ -52,7 +54,7 @@ class Retirer:
             self._registry.remove(worker.address, "left")
 
     async def _empty(self, worker: Worker) -> None:
-        seconds = self._options.drain_timeout
+        seconds = self.drain_timeout
         queue = 0
         try:
             async with asyncio.timeout(seconds):
@@ -83,7 +85,7 @@ class Retirer:
     async def _stop(self, worker: Worker, model: str) -> None:
         if self._left(worker):
             return
-        seconds = self._options.drain_timeout + self._options.stop_timeout
+        seconds = self.drain_timeout + self._options.stop_timeout
         if worker.launcher is not None and self._launchers.connected(worker.launcher):
             await self._launchers.command(worker.launcher, "stop", model, worker.address, seconds)
         else:

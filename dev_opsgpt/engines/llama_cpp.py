@@ -21,7 +21,7 @@ from dev_opsgpt.engines.llama_cpp_server import LlamaServer
 from dev_opsgpt.engines.text_reader import PlainReader, TextReader
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
-from dev_opsgpt.worker.engine import Delta, EngineError, Usage
+from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
 from dev_opsgpt.worker.stop_strings import StopFilter
 
 
@@ -33,6 +33,7 @@ class _Loaded(msgspec.Struct):
     planner: ChatPlanner
     embedder: Embedder
     context_length: int
+    tools: bool | None
 
 
 class LlamaCppEngine:
@@ -56,6 +57,19 @@ class LlamaCppEngine:
         """Tokens that prompt and answer share; 0 before the model is loaded."""
         return self._loaded.context_length if self._loaded is not None else 0
 
+    @property
+    def abilities(self) -> Abilities:
+        """Text only, JSON by a grammar, and tools where the chat template shows them to the
+        model; nothing is known before the model is loaded."""
+        if self._loaded is None:
+            return Abilities()
+        return Abilities(
+            context_length=self._loaded.context_length,
+            tools=self._loaded.tools,
+            vision=False,
+            json_output=True,
+        )
+
     async def start(self) -> None:
         """Loads the model. Raises ``EngineError`` with one line: the file's path and what is
         wrong with it, the field of ``default_params``, the memory that is missing."""
@@ -77,6 +91,7 @@ class LlamaCppEngine:
             ChatPlanner(server, props.get("chat_template") or ""),
             Embedder(model, self._options),
             props["default_generation_settings"]["n_ctx"],
+            props.get("chat_template_caps", {}).get("supports_tools"),
         )
 
     async def stop(self) -> None:

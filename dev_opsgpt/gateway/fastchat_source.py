@@ -140,6 +140,7 @@ class FastChatController:
         except ApiError:
             return None
         running, waiting = split_queue(status.queue_length, LIMIT)
+        sees = any(model in seeing for model in models)
         row = Worker(
             address=f"{address}/v1" if known.kind == "openai" else address,
             models=models,
@@ -150,7 +151,11 @@ class FastChatController:
             waiting=waiting,
             limit=LIMIT,
             beats=self._beats,
-            multimodal=any(model in seeing for model in models),
+            multimodal=sees,
+            # What FastChat's own protocol can carry; an OpenAI server may do more.
+            tools=False if known.kind == "fastchat" else None,
+            vision=sees if known.kind == "fastchat" else None,
+            json_output=False if known.kind == "fastchat" else None,
         )
         known.misses, known.row = 0, row
         return row if models else None

@@ -1,151 +1,236 @@
-"""The hot path: check the key, peek at the body, choose a replica, forward the bytes.
+"""The hot path: who asks, for what, within which limits; then the bytes are forwarded.
 
-No validation and no re-serialising here: the worker validates. While nothing has been sent to the
-client, a request that its replica could not take goes to another one.
+No validation and no re-serialising here: the worker validates. Every request leaves one record,
+whatever became of it.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 
-from dev_opsgpt.gateway.auth import Keys
-from dev_opsgpt.gateway.fastchat_worker import FastChatWorkers
-from dev_opsgpt.gateway.peek import peek
-from dev_opsgpt.gateway.relay import relay
-from dev_opsgpt.gateway.upstreams import Upstreams
-from dev_opsgpt.protocol.errors import (
-    ApiError,
-    ModelNotFound,
-    Overloaded,
-    Unavailable,
-    UpstreamFailed,
-)
-from dev_opsgpt.routing.dispatch import Dispatcher
-from dev_opsgpt.routing.fleet import Fleet, Replica
-from dev_opsgpt.transport.asgi import read_body
-from dev_opsgpt.transport.errors import ConnectFailed, ConnectionBroken, ReadTimeout
-from dev_opsgpt.transport.response import Response
-from dev_opsgpt.transport.server import Receive, Scope, Send
+from dev_opsgpt.gateway.auth import Caller, Keys
+from dev_opsgpt.gateway.forward import Forwarder
+from dev_opsgpt.gateway.key import Key
+from dev_opsgpt.gateway.limits import Lease, Limits
+from dev_opsgpt.gateway.peek import Peek, peek
+from dev_opsgpt.gateway.prices import cost
+from dev_opsgpt.gateway.relay import Refused, error_event, finish_stream
+from dev_opsgpt.gateway.request import Request, text_of
+from dev_opsgpt.gateway.request_id import RequestIds
+from dev_opsgpt.gateway.routes import Route
+from dev_opsgpt.gateway.tracing import Trace, Tracing
+from dev_opsgpt.protocol.errors import ApiError, InternalError, InvalidRequest, UpstreamTimeout
+from dev_opsgpt.protocol.record import Record
+from dev_opsgpt.routing.candidate import Asked
+from dev_opsgpt.routing.capabilities import prompt_tokens
+from dev_opsgpt.transport.exchange import Exchange
+
+log = logging.getLogger(__name__)
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-# Answers that say "not here, not now": another replica may do better. 404 is a model that has
-# just been released.
-ELSEWHERE = frozenset({404, 429, 502, 503, 504})
+# What a client that hung up is said to have got; nginx's number.
+CLIENT_GONE = 499
+
+Sink = Callable[[Record], None]
+
+
+class Visit:
+    """What is known of a request from its head on, and what has to be ended with it."""
+
+    __slots__ = ("caller", "lease", "record", "trace")
+
+    def __init__(self, record: Record, caller: Caller) -> None:
+        self.record = record
+        self.caller = caller
+        self.lease: Lease | None = None
+        self.trace: Trace | None = None
 
 
 class HotPath:
-    """Answers the routes that carry generations.
+    """Answers the routes that carry generations; a ``Handler`` for ``Exchange``s.
 
-    ``retries`` is how many further replicas are tried; ``clock`` is monotonic, in seconds.
+    ``sinks`` get the record of each request that was let in, ``doormen`` those of requests that
+    were not, which are a stranger's to cause and must not fill a database. ``streams`` counts the
+    streams that are under way. ``clock`` is monotonic, ``wall`` Unix time, in seconds.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
-        dispatcher: Dispatcher,
-        upstreams: Upstreams,
-        fastchat: FastChatWorkers,
+        forwarder: Forwarder,
         keys: Keys,
+        limits: Limits,
+        tracing: Tracing,
+        ids: RequestIds,
         *,
+        sinks: Sequence[Sink],
+        doormen: Sequence[Sink],
         max_body: int,
-        retries: int,
         clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
-        self._fleet = fleet
-        self._dispatcher = dispatcher
-        self._upstreams = upstreams
-        self._fastchat = fastchat
+        self.max_body = max_body
+        self._forwarder = forwarder
         self._keys = keys
-        self._max_body = max_body
-        self._retries = retries
+        self._limits = limits
+        self._tracing = tracing
+        self._ids = ids
+        self._sinks = sinks
+        self._doormen = doormen
         self._clock = clock
+        self._wall = wall
+        self.streams = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises ``ApiError`` while nothing has been sent."""
-        own_key = self._keys.check(scope)
-        body = await read_body(scope, receive, self._max_body)
-        await self.forward(scope["path"], peek(body).model, body, own_key, send)
-
-    def known(self, model: str) -> bool:
-        """Whether somebody serves the model, or should."""
-        now = self._clock()
-        return bool(self._fleet.candidates(model, now)) or self._fleet.expected(model, now)
-
-    async def forward(
-        self, path: str, model: str, body: bytes, client_key: str | None, send: Send
-    ) -> None:
-        """Sends a request to a replica of its model, and the answer to the client."""
-        tried: list[Replica] = []
-        while True:
-            replica = self._choose(model, tried)
-            tried.append(replica)
-            replica.in_flight += 1
-            try:
-                if await self._try(tried, path, model, body, client_key, send):
-                    return
-            finally:
-                replica.in_flight -= 1
-
-    async def _try(
-        self,
-        tried: list[Replica],
-        path: str,
-        model: str,
-        body: bytes,
-        client_key: str | None,
-        send: Send,
-    ) -> bool:
-        """One attempt, with the last of ``tried``; false where another replica should be asked."""
-        replica = tried[-1]
-        if replica.row.kind == "fastchat":
-            answer = self._fastchat.answer(replica.row, path, body, send)
-            return await self._guard(tried, model, answer)
-        response: Response | None = None
+    def begin(self, exchange: Exchange) -> None:
+        """Lets the caller in, by the head of its request. Raises ``AuthenticationFailed``."""
+        exchange.arrived = self._clock()
+        request_id = self._ids.of(exchange.headers.get(b"x-request-id"))
+        exchange.extra = b"x-request-id: %b\r\n" % request_id.encode()
+        record = Record(request_id, self._wall(), exchange.path, client=exchange.client)
         try:
-            response = await self._upstreams.send(replica, path, body, model, client_key)
-            if response.status in ELSEWHERE and self._others(model, tried):
-                return False
-            if response.status in (401, 403):
-                raise UpstreamFailed(
-                    "The model's server refused the gateway's credential.",
-                    code="upstream_auth_failed",
-                )
-            await relay(response, send)
-        except (ConnectFailed, ConnectionBroken, ReadTimeout) as error:
-            self._note(replica, error)
-            if isinstance(error, ReadTimeout) or not self._others(model, tried):
-                raise
-            return False
+            caller = self.admit(exchange)
+        except ApiError as error:
+            record.status, record.error = error.status, error.code
+            for sink in self._doormen:
+                sink(record)
+            raise
+        record.key, record.owner = caller.id, caller.owner
+        exchange.context = Visit(record, caller)
+
+    def refused(self, exchange: Exchange, error: ApiError) -> None:
+        """Writes down a request whose body was too large."""
+        visit: Visit = exchange.context
+        visit.record.status, visit.record.error = error.status, error.code
+        self._finish(exchange, visit)
+
+    def admit(self, exchange: Exchange) -> Caller:
+        """Who asks. Raises ``AuthenticationFailed``."""
+        return self._keys.admit(exchange.headers.get(b"authorization"), exchange.client)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answers one request."""
+        visit: Visit = exchange.context
+        record = visit.record
+        try:
+            if self._tracing.always or b"traceparent" in exchange.headers:
+                visit.trace = self._tracing.begin(exchange.headers, record)
+            asked, body = self.read(exchange)
+            record.model, record.stream = asked.model, asked.stream is True
+            self.streams += record.stream
+            caller = visit.caller
+            caller.check_model(asked.model)
+            if caller.key is not None and caller.key.limited:
+                lease = await self._limits.admit(caller.key, _estimate(caller.key, body))
+                visit.lease = lease
+                exchange.extra += lease.header_lines()
+            await self._answer(exchange, record, caller, asked, body)
+        except asyncio.CancelledError:
+            record.status, record.error = CLIENT_GONE, "client_disconnected"
+            raise
+        except Refused as refused:
+            record.status, record.error = refused.status, refused.code
+            exchange.answer(refused.status, refused.head, refused.body)
+        except ApiError as error:
+            record.status, record.error = error.status, error.code
+            exchange.fail(error)
+        except Exception:
+            log.exception("request %s failed", record.request_id)
+            failed = InternalError("The server failed to answer; see its log.")
+            record.status, record.error = failed.status, failed.code
+            exchange.fail(failed)
         finally:
-            if response is not None:
-                response.close()
-        return True
+            self._finish(exchange, visit)
 
-    async def _guard(self, tried: list[Replica], model: str, answer: Awaitable[None]) -> bool:
+    def read(self, exchange: Exchange) -> tuple[Peek, bytes]:
+        """What is asked for, and the body for the worker."""
+        return peek(exchange.body), exchange.body
+
+    def serve(self, request: Request, route: Route) -> Awaitable[None]:
+        """Has the request answered."""
+        return self._forwarder.serve(request, route)
+
+    async def _answer(
+        self, exchange: Exchange, record: Record, caller: Caller, asked: Peek, body: bytes
+    ) -> None:
+        route = self._forwarder.routes.of(asked.model)
+        request = Request(
+            exchange,
+            caller,
+            record,
+            asked,
+            path=exchange.path if exchange.path.startswith("/v1/") else "/v1" + exchange.path,
+            body=body,
+            trace=exchange.context.trace,
+            ask_usage=route.stream_usage,
+            clock=self._clock,
+        )
+        if route.reads:
+            request.asked = _asked(route, exchange, asked)
+        seconds = _seconds(exchange.headers.get(b"x-request-timeout"), route.request_timeout)
         try:
-            await answer
-        except (ConnectFailed, ConnectionBroken, Overloaded, Unavailable) as error:
-            self._note(tried[-1], error)
-            if not self._others(model, tried):
-                raise
-            return False
-        return True
+            if seconds is None:
+                await self.serve(request, route)
+            else:
+                async with asyncio.timeout(seconds):
+                    await self.serve(request, route)
+        except TimeoutError:
+            message = f"The request was not answered within {seconds:g} seconds."
+            error = UpstreamTimeout(message, code="request_timeout")
+            if not exchange.started:
+                raise error from None
+            record.error = error.code
+            if record.stream:
+                finish_stream(request)
+                exchange.end(error_event(request, error))
+            else:
+                exchange.fail(error)
+        finally:
+            request.close()
 
-    def _choose(self, model: str, tried: list[Replica]) -> Replica:
-        now = self._clock()
-        replica = self._dispatcher.choose(model, self._fleet.candidates(model, now, tried))
-        if replica is not None:
-            return replica
-        if self._fleet.candidates(model, now) or self._fleet.expected(model, now):
-            message = f"No worker can serve the model '{model}' now; try again shortly."
-            raise Unavailable(message, code="model_unavailable", retry_after=2)
-        raise ModelNotFound(f"The model '{model}' does not exist.", param="model")
+    def _finish(self, exchange: Exchange, visit: Visit) -> None:
+        record = visit.record
+        self.streams -= record.stream
+        record.duration = self._clock() - exchange.arrived
+        forwarder = self._forwarder
+        if not record.served and record.model and forwarder.known(record.model):
+            # Nobody answered, but the name is no client's invention.
+            record.served = record.model
+        record.cost = cost(record, forwarder.routes.of(record.served))
+        if visit.lease is not None:
+            self._limits.settle(visit.lease, record.tokens, record.cost or 0.0)
+        if visit.trace is not None:
+            visit.trace.end(record)
+        for sink in self._sinks:
+            sink(record)
 
-    def _others(self, model: str, tried: list[Replica]) -> bool:
-        """Whether one more replica may be asked, and there is one."""
-        more = len(tried) <= self._retries
-        return more and bool(self._fleet.candidates(model, self._clock(), tried))
 
-    def _note(self, replica: Replica, error: ApiError) -> None:
-        """A replica that cannot be reached is passed over for a while; one that broke off, or
-        was slow, may be well for others."""
-        if isinstance(error, ConnectFailed):
-            self._fleet.down(replica, self._clock())
+def _estimate(key: Key, body: bytes) -> int:
+    """The tokens of a request before anybody has counted them; 0 for a key that has no limit on
+    them. The answer's are counted when it is there."""
+    return 0 if key.tpm is None else prompt_tokens(body)
+
+
+def _asked(route: Route, exchange: Exchange, asked: Peek) -> Asked:
+    """What the model's dispatch policy wants to know of the request."""
+    session = None
+    if "session" in route.reads:
+        named = exchange.headers.get(route.affinity_header.lower().encode())
+        session = named.decode("latin-1") if named else None
+        for raw in (asked.prompt_cache_key, asked.user):
+            session = session or (text_of(raw) if raw else None)
+    prompt = bytes(asked.messages or asked.prompt) if "prompt" in route.reads else b""
+    return Asked(session, prompt)
+
+
+def _seconds(header: bytes | None, configured: float | None) -> float | None:
+    """How long a request may take: what the configuration allows, or less if its client says so."""
+    if header is None:
+        return configured
+    try:
+        wanted = float(header)
+    except ValueError:
+        wanted = 0.0
+    if not 0 < wanted < inf:
+        message = "'x-request-timeout' must be a number of seconds greater than 0."
+        raise InvalidRequest(message, param="x-request-timeout")
+    return wanted if configured is None else min(wanted, configured)

@@ -1,61 +1,140 @@
-"""The hot routes in the OpenAPI document: they are answered before FastAPI sees them, so their
-description is put in by hand, from the same models that validate them."""
+"""The OpenAPI document. FastAPI describes its own routes; what is answered before it sees a request
+is put in by hand, from the same models that validate it, and so are the errors of all routes."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from dev_opsgpt.gateway.metrics_page import PATH as METRICS
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 
-_REF = "#/components/schemas/{model}"
+Json = dict[str, Any]
+
+_SCHEMA = "#/components/schemas/{model}"
 _ROUTES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("/v1/chat/completions", ChatRequest, "Answers a conversation, plain or streamed."),
     ("/v1/completions", CompletionRequest, "Continues a prompt, plain or streamed."),
     ("/v1/embeddings", EmbeddingRequest, "Turns texts into vectors."),
     ("/chat/completions", ChatRequest, "The same for voice platforms; streamed by default."),
 )
+_SECURITY_SCHEMES = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A client's key. Needed only where keys are configured.",
+    },
+    "admin_key": {"type": "http", "scheme": "bearer", "description": "An admin key."},
+}
+# What each tag's routes want; the others want a client's key where there are any.
+_SECURITY: dict[str, list[Json]] = {
+    "admin": [{"admin_key": []}],
+    "usage": [{"key": []}, {"admin_key": []}, {}],
+    "metrics": [{"admin_key": []}, {}],
+    "health": [],
+}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_ERROR = {
+    "type": "object",
+    "description": "An error, in OpenAI's shape.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "A sentence for people."},
+                "type": {"type": "string"},
+                "param": {**_TEXT_OR_NULL, "description": "The path of the field that is wrong."},
+                "code": {**_TEXT_OR_NULL, "description": "What went wrong, for programs."},
+            },
+        }
+    },
+}
+_REQUEST_ID = {
+    "description": "The request's id: the client's own where that is safe to repeat.",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$"},
+}
+_WRONG = "The request is wrong or not allowed; the error says why."
+_FAILED = "The model or the database cannot be reached, or failed."
 
 
 def describe(app: FastAPI) -> None:
-    """Adds the hot routes to the application's OpenAPI document."""
+    """Makes the application's OpenAPI document a whole one."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _add(plain())
+            _complete(plain())
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _add(document: dict[str, Any]) -> None:
+def _complete(document: Json) -> None:
     components = document.setdefault("components", {})
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    # A key is needed only where some are configured.
-    document["security"] = [{"key": []}, {}]
     schemas = components.setdefault("schemas", {})
+    # FastAPI's own errors, which are never sent.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    document["paths"] = {**_hot(schemas), **document["paths"], METRICS: {"get": _metrics()}}
+    schemas["Error"] = _ERROR
+    components["headers"] = {"RequestId": _REQUEST_ID}
+    components["securitySchemes"] = _SECURITY_SCHEMES
+    document["security"] = [{"key": []}, {}]
+    for path in document["paths"].values():
+        for operation in path.values():
+            _finish(operation)
+
+
+def _hot(schemas: Json) -> Json:
     hot = {}
     for path, model, summary in _ROUTES:
-        schema = model.model_json_schema(ref_template=_REF)
+        schema = model.model_json_schema(ref_template=_SCHEMA)
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
-        hot[path] = {"post": _operation(model.__name__, summary)}
-    document["paths"] = hot | document["paths"]
+        hot[path] = {"post": _operation(path, model.__name__, summary)}
+    return hot
 
 
-def _operation(model: str, summary: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}}}
-    answers = {"application/json": {"schema": {"type": "object"}}}
+def _operation(path: str, model: str, summary: str) -> Json:
+    content = {"application/json": {"schema": {"$ref": _SCHEMA.format(model=model)}}}
+    answers: Json = {"application/json": {"schema": {"type": "object"}}}
     if model != "EmbeddingRequest":
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        # What an event is, this version of OpenAPI has no words for.
+        answers["text/event-stream"] = {}
     return {
         "tags": ["OpenAI"],
         "summary": summary,
+        "operationId": path.strip("/").replace("/", "_"),
         "requestBody": {"required": True, "content": content},
-        "responses": {
-            "200": {"description": "The answer.", "content": answers},
-            "4XX": {"description": "The request is wrong; the error names the field."},
-            "5XX": {"description": "The model cannot be reached or failed."},
-        },
+        "responses": {"200": {"description": "The answer.", "content": answers}},
     }
+
+
+def _metrics() -> Json:
+    text = {"schema": {"type": "string"}}
+    forms = {"text/plain": text, "application/openmetrics-text": text}
+    return {
+        "tags": ["metrics"],
+        "summary": "What Prometheus reads. For callers on this machine, and admin keys.",
+        "operationId": "metrics",
+        "responses": {"200": {"description": "The figures.", "content": forms}},
+    }
+
+
+def _finish(operation: Json) -> None:
+    """Adds what all operations have in common."""
+    tag = operation["tags"][0]
+    if tag in _SECURITY:
+        operation["security"] = _SECURITY[tag]
+    responses = operation["responses"]
+    responses.pop("422", None)
+    responses.setdefault("4XX", {"description": _WRONG})
+    responses.setdefault("5XX", {"description": _FAILED})
+    for status, response in responses.items():
+        response["headers"] = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+        if not status.startswith("2"):
+            error = {"$ref": _SCHEMA.format(model="Error")}
+            response["content"] = {"application/json": {"schema": error}}

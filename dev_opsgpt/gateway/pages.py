@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Keys
@@ -30,6 +31,8 @@ from dev_opsgpt.protocol.fastchat import CountTokenReply, ModelDetails
 from dev_opsgpt.routing.fleet import Fleet
 
 Clock = Callable[[], float]
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class TokenCheckItem(BaseModel):
@@ -102,7 +105,7 @@ class Pages:
             self.model(model)
             raise InvalidRequest(f"The server of '{model}' cannot count tokens.", param="model")
         data = msgspec.json.encode(body)
-        response = await self._upstreams.send(candidates[0], path, data, model, None)
+        response = await self._upstreams.ask(candidates[0], path, data)
         reply = await response.read(1 << 20)
         try:
             return msgspec.json.decode(reply, type=type_)
@@ -113,7 +116,13 @@ class Pages:
 def create_pages(pages: Pages, keys: Keys) -> FastAPI:
     """The application of these routes. Its errors are in OpenAI's shape; ``/docs`` works
     offline."""
-    app: FastAPI = FastAPIOffline(title="OpsGPT Serve", version=__version__, redoc_url=None)
+    app: FastAPI = FastAPIOffline(
+        title="OpsGPT Serve",
+        version=__version__,
+        redoc_url=None,
+        # A redirect would be made of the host that the client names.
+        redirect_slashes=False,
+    )
 
     @app.get("/v1/models", tags=["models"])
     async def list_models(request: Request) -> dict[str, Any]:
@@ -144,15 +153,15 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
 
 
 def _errors(app: FastAPI) -> None:
-    def answer(_: Request, error: Exception) -> JSONResponse:
-        known = _as_api_error(error)
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        known = _as_api_error(request, error)
         return JSONResponse(errors.openai_body(known), known.status, headers=errors.headers(known))
 
     for kind in (ApiError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
 
 
-def _as_api_error(error: Exception) -> ApiError:
+def _as_api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
@@ -161,5 +170,17 @@ def _as_api_error(error: Exception) -> ApiError:
         return InvalidRequest(f"'{name}': {first['msg']}", param=name)
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 405:
-        return MethodNotAllowed("This path does not answer that method.")
+        headers = {"allow": ", ".join(_methods(request))}
+        return MethodNotAllowed("This path does not answer that method.", headers=headers)
     return NotFound("There is no such path here; /docs lists the routes.")
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path does answer."""
+    others = [{**request.scope, "method": name} for name in _METHODS]
+    routes = request.app.routes
+    return [
+        scope["method"]
+        for scope in others
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]

@@ -1,11 +1,13 @@
 """How to call each replica: its origin, its credential, its paths; made once, used by every
 request."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import msgspec
 
 from dev_opsgpt.gateway.peek import with_field
+from dev_opsgpt.gateway.request import Request
 from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.routing.fleet import Replica
 from dev_opsgpt.transport.client import Client, Origin
@@ -53,6 +55,11 @@ class Upstreams:
         self._attached_keys = attached_keys
         self._known: dict[str, Upstream] = {}
 
+    def replace_keys(self, attached_keys: Mapping[str, str]) -> None:
+        """Takes the keys of a changed configuration."""
+        self._attached_keys = attached_keys
+        self._known.clear()
+
     def of(self, replica: Replica) -> Upstream:
         """The upstream of a replica."""
         row = replica.row
@@ -64,18 +71,24 @@ class Upstreams:
             found = self._known[row.address] = Upstream(row.address, credential=key, ours=ours)
         return found
 
-    async def send(
-        self, replica: Replica, path: str, body: bytes, model: str, client_key: str | None
-    ) -> Response:
+    def send(self, replica: Replica, request: Request, model: str) -> Coroutine[Any, Any, Response]:
         """Sends a request to a replica; the model's name becomes the one the server knows."""
+        row = replica.row
         upstream = self.of(replica)
-        head = upstream.head(path)
-        if client_key is not None and replica.row.kind == "opsgpt":
-            head += CLIENT_KEY + client_key.encode("latin-1") + b"\r\n"
-        name = replica.row.upstream_models.get(model, model)
-        if name != model:
+        lines = request.lines_for(row.address)
+        caller = request.caller
+        if caller.own_key is not None and row.kind == "opsgpt":
+            lines += CLIENT_KEY + caller.own_key.encode("latin-1") + b"\r\n"
+        name = row.upstream_models.get(model, model)
+        body = request.body
+        if name != request.model:
             body = with_field(body, "model", msgspec.json.encode(name))
-        return await self._client.send(upstream.origin, head, body)
+        return self._client.send(upstream.origin, upstream.head(request.path) + lines, body)
+
+    async def ask(self, replica: Replica, path: str, body: bytes) -> Response:
+        """Posts something of the gateway's own to a replica."""
+        upstream = self.of(replica)
+        return await self._client.send(upstream.origin, upstream.head(path), body)
 
     def forget(self, replica: Replica) -> None:
         """Closes the idle connections of a replica that left."""

@@ -33,7 +33,8 @@ _decoder = msgspec.json.Decoder(Snapshot | Change | Ping)
 
 
 class Watch:
-    """Feeds one fleet from one controller, as long as ``run`` runs."""
+    """Feeds one fleet from one controller, as long as ``run`` runs. ``gone`` is told the addresses
+    of replicas that have left."""
 
     def __init__(
         self,
@@ -44,8 +45,10 @@ class Watch:
         *,
         secret: str | None,
         clock: Callable[[], float],
+        gone: Callable[[str], None] = lambda address: None,
     ) -> None:
         self._fleet = fleet
+        self._tell_gone = gone
         self._upstreams = upstreams
         self._client = client
         self._origin = Origin(controller)
@@ -125,6 +128,7 @@ class Watch:
 
     def _gone(self, replicas: list[Replica], *, dead: bool) -> None:
         for replica in replicas:
+            self._tell_gone(replica.row.address)
             if dead and replica.in_flight:
                 # Its requests would wait for the read timeout. But silence towards the
                 # controller is no proof, so the worker itself is asked.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from dev_opsgpt.launcher.client import CallFailed, Calls, Command
@@ -29,9 +30,12 @@ class Commands(Protocol):
 
 
 class Channel:
-    """Runs the controller's commands side by side, until it is cancelled."""
+    """Runs the controller's commands side by side, until it is cancelled. ``models`` gives the
+    names that can be started, whenever it connects."""
 
-    def __init__(self, calls: Calls, name: str, models: list[str], commands: Commands) -> None:
+    def __init__(
+        self, calls: Calls, name: str, models: Callable[[], list[str]], commands: Commands
+    ) -> None:
         self._calls = calls
         self._name = name
         self._models = models
@@ -43,7 +47,7 @@ class Channel:
         try:
             while True:
                 try:
-                    async for command in self._calls.commands(self._name, self._models):
+                    async for command in self._calls.commands(self._name, self._models()):
                         task = asyncio.create_task(self._obey(command))
                         self._running.add(task)
                         task.add_done_callback(self._running.discard)

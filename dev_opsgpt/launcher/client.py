@@ -71,7 +71,8 @@ class Calls:
         return (await self._call("GET", self.controller, "/list_workers", _Workers)).workers
 
     async def replicas(self, gateway: str) -> dict[str, int]:
-        """How many replicas a gateway knows of each model."""
+        """How many replicas a gateway knows of each model. Where several answer at one address,
+        each call reaches any of them."""
         return (await self._call("GET", gateway, "/health", _Health)).models
 
     async def release(self, worker: str) -> None:
@@ -102,6 +103,11 @@ class Calls:
         except (ApiError, msgspec.MsgspecError) as error:
             raise CallFailed(str(error)) from None
 
+    async def announce(self, name: str, models: list[str]) -> None:
+        """Tells what a launcher can start from now on."""
+        body = {"name": name, "models": models}
+        await self._call("POST", self.controller, "/launchers/models", dict[str, Any], body)
+
     async def reply(self, command: Command, ok: bool, message: str) -> None:
         """Tells how a command went."""
         body = {"id": command.id, "ok": ok, "msg": message}
@@ -110,7 +116,7 @@ class Calls:
     async def _call(self, method: str, url: str, path: str, answer: type[T], body: Any = None) -> T:
         data = b"" if body is None else msgspec.json.encode(body)
         # The gateway is the public's: the cluster's secret is no key of its clients.
-        headers = {} if path == "/health" else self._headers
+        headers = {"connection": "close"} if path == "/health" else self._headers
         try:
             async with asyncio.timeout(TIMEOUT):
                 response = await self._client.request(

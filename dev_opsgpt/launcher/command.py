@@ -10,14 +10,16 @@ import socket
 import sys
 from pathlib import Path
 
-from dev_opsgpt.config import ConfigError, Problem, Settings, check_settings, load_settings
+from dev_opsgpt.config import ConfigError, Settings, load_settings
+from dev_opsgpt.config.paths import find_config_dir
 from dev_opsgpt.launcher import runfile
 from dev_opsgpt.launcher.display import Display, Terminal
+from dev_opsgpt.launcher.folders import data_folder, log_folder, run_folder
+from dev_opsgpt.launcher.force import InForce, problems_of
 from dev_opsgpt.launcher.local import Launcher
-from dev_opsgpt.launcher.plan import LaunchPlan, Selection, make_plan
-from dev_opsgpt.launcher.ports import taken
-
-_MODEL_TABLES = ("llm_model_dict[", "VLLM_MODEL_DICT[")
+from dev_opsgpt.launcher.plan import LaunchPlan, Selection
+from dev_opsgpt.launcher.watching import Fingerprint, fingerprint
+from dev_opsgpt.transport.server import PortInUse
 
 
 def launch(config_dir: Path | None, selection: Selection, *, quiet: bool = False) -> int:
@@ -28,78 +30,75 @@ def launch(config_dir: Path | None, selection: Selection, *, quiet: bool = False
         sys.stdout.reconfigure(errors="replace")
     display = Display(Terminal(highlight=False), quiet=quiet)
     try:
-        settings = load_settings(config_dir)
-        if not _usable(settings, selection, display, quiet):
-            return 1
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        plan = make_plan(settings, selection, name)
-        with contextlib.ExitStack() as held:
-            secret = _join(settings, plan, display, held)
-            if busy := taken(listen for spec in plan.processes for listen in spec.listens):
-                for line in busy:
-                    display.trouble(line)
-                return 1
-            launcher = Launcher(
-                settings,
-                plan,
-                display,
-                name=name,
-                secret=secret,
-                logs=log_folder(settings),
-                quiet=quiet,
-            )
-            return asyncio.run(launcher.run())
+        folder = find_config_dir(config_dir, os.environ)
+        known = fingerprint(folder)
+        settings = load_settings(folder)
+        if not quiet:
+            _warn(settings, selection, display)
+        return _launch(settings, selection, display, known, quiet)
     except ConfigError as error:
         for problem in error.problems:
             display.trouble(str(problem))
+    except PortInUse as error:
+        for line in str(error).splitlines():
+            display.trouble(line)
     except (runfile.AlreadyRunning, OSError) as error:
         display.trouble(str(error))
     return 1
 
 
-def log_folder(settings: Settings) -> Path:
-    """``LOG_DIR``; a relative one lies beside the configuration folder."""
-    folder = Path(settings.log_dir).expanduser()
-    config_dir = settings.origin.config_dir
-    return folder if config_dir is None else config_dir.resolve().parent / folder
-
-
-def _usable(settings: Settings, selection: Selection, display: Display, quiet: bool) -> bool:
-    """Whether nothing that is to be started is known to be impossible; shows what is."""
-    problems = [p for p in check_settings(settings) if _concerns(p, selection)]
-    for problem in problems:
-        if problem.severity == "error":
-            display.trouble(str(problem))
-        elif not quiet:
-            display.note(str(problem))
-    return all(problem.severity != "error" for problem in problems)
-
-
-def _concerns(problem: Problem, selection: Selection) -> bool:
-    """Whether a problem touches what is started here."""
-    if problem.key.startswith("FSCHAT_CONTROLLER"):
-        return selection.controller and selection.controller_address is None
-    if problem.key.startswith("FSCHAT_OPENAI_API"):
-        return selection.gateway
-    if problem.key.startswith(_MODEL_TABLES):
-        named = selection.models
-        return selection.local and (
-            named is None or any(f'["{name}"]' in problem.key for name in named)
+def _launch(
+    settings: Settings, selection: Selection, display: Display, known: Fingerprint, quiet: bool
+) -> int:
+    """Runs a service that has been read. Raises ``ConfigError``, ``PortInUse``, ``AlreadyRunning``
+    and ``OSError`` where it cannot be started."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    with contextlib.ExitStack() as held:
+        run_dir = held.enter_context(run_folder(data_folder(settings), name))
+        force = InForce(settings, selection, name, run_dir)
+        held.callback(force.close)
+        secret = _join(settings, force, run_dir, display, held)
+        force.begin(secret)
+        launcher = Launcher(
+            force,
+            display,
+            name=name,
+            secret=secret,
+            logs=log_folder(settings),
+            run_dir=run_dir,
+            config_dir=settings.origin.config_dir or Path.cwd(),
+            known=known,
+            quiet=quiet,
         )
-    return True
+        return asyncio.run(launcher.run())
+
+
+def _warn(settings: Settings, selection: Selection, display: Display) -> None:
+    for problem in problems_of(settings, selection):
+        if problem.severity == "warning":
+            display.note(str(problem))
 
 
 def _join(
-    settings: Settings, plan: LaunchPlan, display: Display, held: contextlib.ExitStack
+    settings: Settings,
+    force: InForce,
+    run_dir: Path,
+    display: Display,
+    held: contextlib.ExitStack,
 ) -> str:
     """The cluster's secret: the configured one, else that of a running controller of this
     configuration, else a new one. A controller of our own is published for other commands."""
     configured = settings.secret.get_secret_value() if settings.secret else None
     path = runfile.run_file(settings.origin.config_dir or Path.cwd())
+    plan = force.plan
     if plan.owns_controller:
         secret = configured or secrets.token_urlsafe(32)
-        running = runfile.Running(os.getpid(), plan.controller, plan.gateway, secret)
-        held.enter_context(runfile.hold(path, running))
+
+        def running(plan: LaunchPlan) -> runfile.Running:
+            return runfile.Running(os.getpid(), plan.controller, plan.gateway, secret, str(run_dir))
+
+        publish = held.enter_context(runfile.hold(path, running(plan)))
+        force.published = lambda plan: publish(running(plan))
         return secret
     found = runfile.read(path)
     if configured is None and found is not None and found.controller == plan.controller:

@@ -1,7 +1,9 @@
-"""What ties a child to its launcher: one socket pair, for news one way and for life the other.
+"""What ties a child to its launcher: one socket pair, for news one way, for the configuration and
+for life the other.
 
-The child writes a line of JSON for what the launcher must know. The launcher writes nothing: that
-its end closes is the message, and the kernel delivers it even when the launcher is killed.
+The child writes a line of JSON for what the launcher must know. The launcher writes what the child
+runs by, at its start and when it changes. That the launcher's end closes is a message as well, and
+the kernel delivers it even when the launcher is killed.
 """
 
 import ctypes
@@ -16,6 +18,8 @@ from enum import IntEnum
 from typing import Self
 
 import msgspec
+
+from dev_opsgpt.launcher.handed import Handed, receive
 
 LINK = "OPSGPT_LINK"
 """The environment variable that holds the file descriptor of a child's end."""
@@ -58,15 +62,28 @@ class Stopped(msgspec.Struct, tag="stopped"):
     port: int
 
 
-News = Ready | Failed | Stopped
+class Applied(msgspec.Struct, tag="applied"):
+    """The part of the child that listens on ``port`` runs by the configuration of that number, or
+    goes on as before for the reason that ``message`` gives in one line."""
+
+    port: int
+    number: int
+    message: str = ""
 
 
-_decoder: msgspec.json.Decoder[News] = msgspec.json.Decoder(Ready | Failed | Stopped)
+News = Ready | Failed | Stopped | Applied
+
+
+_decoder: msgspec.json.Decoder[News] = msgspec.json.Decoder(Ready | Failed | Stopped | Applied)
 
 
 def decode(line: bytes) -> News:
     """One line of a child. Raises ``msgspec.MsgspecError``."""
     return _decoder.decode(line)
+
+
+class LauncherGone(Exception):
+    """The launcher has ended before it said what to do."""
 
 
 class Link:
@@ -92,12 +109,27 @@ class Link:
             except OSError:
                 return
 
-    def watch(self, lost: Callable[[], object]) -> None:
-        """Calls ``lost`` from another thread when the launcher is gone, and ends this process and
-        all its children when that has not led to its end within ``ORPHAN_GRACE`` seconds."""
+    def receive(self) -> Handed | None:
+        """What this child is to run by, the first thing that a launcher sends. None without a
+        launcher. Raises ``LauncherGone``."""
+        if self._end is None:
+            return None
+        handed = receive(self._end)
+        if handed is None:
+            raise LauncherGone
+        return handed
+
+    def watch(
+        self, lost: Callable[[], object], changed: Callable[[Handed], object] | None = None
+    ) -> None:
+        """Calls ``changed`` from another thread with each further configuration, and ``lost`` when
+        the launcher is gone; ends this process and all its children when that has not led to its
+        end within ``ORPHAN_GRACE`` seconds."""
         if self._end is not None:
             _wake_on_death()
-            threading.Thread(target=_watch, args=(self._end, lost), daemon=True).start()
+            threading.Thread(
+                target=_watch, args=(self._end, lost, changed or (lambda _: None)), daemon=True
+            ).start()
 
 
 def _wake_on_death() -> None:
@@ -107,12 +139,17 @@ def _wake_on_death() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
-def _watch(end: socket.socket, lost: Callable[[], object]) -> None:
+def _watch(
+    end: socket.socket, lost: Callable[[], object], changed: Callable[[Handed], object]
+) -> None:
     try:
-        while end.recv(4096):
-            pass
-    except OSError:
-        pass
+        while (handed := receive(end)) is not None:
+            changed(handed)
+    finally:
+        _end(lost)
+
+
+def _end(lost: Callable[[], object]) -> None:
     try:
         lost()
     finally:

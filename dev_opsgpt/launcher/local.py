@@ -7,23 +7,30 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
-from dev_opsgpt.config import Settings
+from dev_opsgpt.config import Settings, load_settings
 from dev_opsgpt.launcher.channel import Channel
 from dev_opsgpt.launcher.client import CallFailed, Calls
 from dev_opsgpt.launcher.display import Display
+from dev_opsgpt.launcher.force import InForce
+from dev_opsgpt.launcher.gateways import Gateways
+from dev_opsgpt.launcher.handed import Handed, pack
+from dev_opsgpt.launcher.hangup import Hangup
 from dev_opsgpt.launcher.link import LOG_LEVEL, News
 from dev_opsgpt.launcher.logs import LogFile, log_name
 from dev_opsgpt.launcher.models import Models
-from dev_opsgpt.launcher.plan import LaunchPlan, ProcessSpec
+from dev_opsgpt.launcher.outcomes import Journal
+from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.process import Process
+from dev_opsgpt.launcher.reload import Reloader, Work
 from dev_opsgpt.launcher.report import Reporter, closing_of
 from dev_opsgpt.launcher.unit import Life, Part, State, Unit
 from dev_opsgpt.launcher.units import Units
+from dev_opsgpt.launcher.watching import Fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTER_TIMEOUT = 15.0
 POLL = 0.1
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StartFailed(Exception):
@@ -31,44 +38,54 @@ class StartFailed(Exception):
 
 
 class Launcher:
-    """Runs one plan. ``name`` is how the controller knows this launcher, ``secret`` the cluster's;
-    ``logs`` is the folder of the children's log files."""
+    """Runs what is in force. ``name`` is how the controller knows this launcher, ``secret`` the
+    cluster's; ``logs`` is the folder of the children's log files, ``run_dir`` that which they
+    share. ``config_dir`` is looked at for changes; ``known`` is what was there when it was read."""
 
     def __init__(
         self,
-        settings: Settings,
-        plan: LaunchPlan,
+        force: InForce,
         display: Display,
         *,
         name: str,
         secret: str,
         logs: Path,
+        run_dir: Path,
+        config_dir: Path,
+        known: Fingerprint,
         quiet: bool = False,
     ) -> None:
-        self._settings = settings
-        self._plan = plan
+        self._force = force
         self._display = display
         self._name = name
         self._logs = logs
-        self._environ = _environ(settings, secret, quiet)
-        self._calls = Calls(plan.controller, secret)
+        self._config_dir = config_dir
+        self._environ = _environ(force.settings, secret, quiet)
+        self._calls = Calls(force.plan.controller, secret)
         self._reporter = Reporter(display)
         self._units = Units(self._unit)
+        self._gateways = Gateways(self._units)
+        self._models = Models(force.settings, self._units, self._calls, name)
+        self._reloader = Reloader(config_dir, known, self._take, Journal(run_dir), display)
+        self._hangup = Hangup(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
         """Starts everything, stays until it is told to stop, stops everything; the exit code.
 
-        SIGINT, SIGTERM and SIGHUP drain; a second one stops at once.
+        SIGINT and SIGTERM drain, and so does a terminal that closes; a second one stops at once.
+        Any other SIGHUP has it look at its configuration.
         """
         loop = asyncio.get_running_loop()
         for sign in STOP_SIGNALS:
             # What nohup or a shell has set to be ignored stays ignored.
             if signal.getsignal(sign) is not signal.SIG_IGN:
                 loop.add_signal_handler(sign, self._signalled)
-        channel = asyncio.create_task(self._listen())
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._hangup.watch())]
         try:
             await self._unless_stopped(self._start_up())
+            beside.append(asyncio.create_task(self._reloader.run()))
         except StartFailed as error:
             self._display.trouble(str(error))
             return 1
@@ -76,8 +93,9 @@ class Launcher:
             await self._stop.wait()
             return 0
         finally:
-            channel.cancel()
-            await asyncio.gather(channel, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._shut_down()
             self._calls.close()
 
@@ -85,6 +103,22 @@ class Launcher:
         if self._stop.is_set():
             self._units.kill()
         self._stop.set()
+
+    def _hung_up(self) -> None:
+        if self._hangup.ends():
+            self._signalled()
+        else:
+            self._reloader.ask()
+
+    async def _take(self) -> Work | None:
+        """Puts the configuration in force that the files hold now. Raises as ``InForce.change``
+        does."""
+        read = load_settings(self._config_dir)
+        if not self._force.differs(read):
+            return None
+        return await self._force.change(
+            read, self._units, self._gateways, self._models, self._calls
+        )
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -99,8 +133,8 @@ class Launcher:
             task.result()
 
     async def _start_up(self) -> None:
-        first = [spec for spec in self._plan.processes if spec.role == "controller"]
-        rest = [spec for spec in self._plan.processes if spec.role != "controller"]
+        first = [spec for spec in self._force.plan.processes if spec.role == "controller"]
+        rest = [spec for spec in self._force.plan.processes if spec.role != "controller"]
         for specs in (first, rest):
             units = [self._units.add(spec) for spec in specs]
             self._show_waiting()
@@ -108,7 +142,9 @@ class Launcher:
         self._check_any_model()
         registered = await self._registered()
         self._display.closing(
-            closing_of(self._settings, self._plan, self._units, registered, str(self._logs))
+            closing_of(
+                self._force.settings, self._force.plan, self._units, registered, str(self._logs)
+            )
         )
 
     async def _settle(self, unit: Unit) -> None:
@@ -123,7 +159,7 @@ class Launcher:
 
     def _check_any_model(self) -> None:
         parts = self._workers()
-        usable = self._plan.attached or self._settings.gateway.llm_base_url
+        usable = self._force.plan.attached or self._force.settings.gateway.llm_base_url
         if parts and not usable and all(part.state is State.FAILED for part in parts):
             raise StartFailed("No model could be started; see the lines above and the log files.")
 
@@ -149,25 +185,31 @@ class Launcher:
         ]
         if not all(part.address in known for part in serving):
             return False
-        if self._plan.gateway is None:
+        if self._force.plan.gateway is None:
             return True
-        replicas = await self._calls.replicas(self._plan.gateway)
         names = {name for part in serving if part.worker for name in part.worker.names}
-        return all(replicas.get(name) for name in names)
+        gateways = len(self._units.of("gateway"))
+        # Nobody can tell which of several gateways answers.
+        for _ in range(1 if gateways == 1 else 2 * gateways):
+            replicas = await self._calls.replicas(self._force.plan.gateway)
+            if not all(replicas.get(name) for name in names):
+                return False
+        return True
 
     def _workers(self) -> list[Part]:
         units = self._units.of("engine", "providers")
         return [part for unit in units for part in unit.parts.values()]
 
     async def _listen(self) -> None:
-        models = Models(self._settings, self._units, self._calls, self._name)
-        startable = self._settings.startable_models()
-        await Channel(self._calls, self._name, startable, models).run()
+        def startable() -> list[str]:
+            return self._force.settings.startable_models()
+
+        await Channel(self._calls, self._name, startable, self._models).run()
 
     async def _shut_down(self) -> None:
         self._display.waiting(())
         self._reporter.closing = True
-        seconds = self._settings.drain_timeout
+        seconds = self._force.settings.drain_timeout
         if any(unit.pid for unit in self._units):
             self._display.note(
                 f"stopping; answers in flight get up to {seconds:g} s, another Ctrl-C ends them"
@@ -191,7 +233,8 @@ class Launcher:
             self._show_waiting()
 
     async def _spawn(self, spec: ProcessSpec, log: LogFile, heard: Callable[[News], None]) -> Life:
-        return await Process.spawn(spec.argv, {**self._environ, **spec.env}, log, heard)
+        greeting = pack(Handed(spec.settings, spec.arguments))
+        return await Process.spawn(spec.argv, {**self._environ, **spec.env}, log, heard, greeting)
 
 
 def _environ(settings: Settings, secret: str, quiet: bool) -> Mapping[str, str]:

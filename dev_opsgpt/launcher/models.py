@@ -1,46 +1,53 @@
-"""Models that come and go while the service runs, as the controller asks."""
+"""Models that come and go while the service runs, as the controller or a changed configuration
+asks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
 from dev_opsgpt.config import ModelPlan, Settings
 from dev_opsgpt.launcher.channel import CommandFailed
 from dev_opsgpt.launcher.client import CallFailed, Calls
+from dev_opsgpt.launcher.link import Exit
 from dev_opsgpt.launcher.plan import model_processes
 from dev_opsgpt.launcher.ports import is_free
 from dev_opsgpt.launcher.unit import STOP_MARGIN, Part, State, Unit
 from dev_opsgpt.launcher.units import ENDED, Units
 
 LAST_PORT = 65_535
+# Between the look at a port and the worker that binds it, somebody else may.
+PORT_ATTEMPTS = 3
+
+Served = tuple[Unit, Part]
 
 
 class Models:
     """Starts and stops models among the units of a launcher. A model that is started here is kept
-    alive like those of the plan; one that is stopped stays stopped."""
+    alive like those of the plan; one that is stopped stays stopped.
+
+    ``settings`` may be set anew; they are for what begins after that.
+    """
 
     def __init__(self, settings: Settings, units: Units, calls: Calls, launcher: str) -> None:
-        self._settings = settings
+        self.settings = settings
         self._units = units
         self._calls = calls
         self._launcher = launcher
+        self._orders: Counter[str] = Counter()
+        self._released: set[str] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def start_model(self, model: str) -> str:
         """Starts a model, with as many replicas as configured; returns when they serve. Raises
         ``CommandFailed``, and has then stopped what it started."""
-        if model not in self._settings.startable_models():
+        if model not in self.settings.startable_models():
             raise CommandFailed(f"the configuration cannot start a model {model!r}")
-        plan = self._plan(model)
-        specs = model_processes(self._settings, [plan], self._calls.controller, self._launcher)
-        units = [self._units.add(spec) for spec in specs]
-        await asyncio.gather(*(unit.settle() for unit in units))
-        bad = [part for unit in units for part in unit.parts.values() if part.state != State.READY]
-        if bad:
-            await self._units.stop(units, self._settings.drain_timeout)
-            for unit in units:
-                self._units.remove(unit)
-            raise CommandFailed(f"{model!r} did not start: {bad[0].message or 'it keeps dying'}")
+        self.order(model)
+        failures = await self.start([model])
+        if model in failures:
+            raise CommandFailed(f"{model!r} did not start: {failures[model]}")
         return f"{model!r} serves"
 
     async def stop_model(self, model: str, address: str | None) -> str:
@@ -49,34 +56,141 @@ class Models:
         if not found:
             where = f" at {address}" if address else ""
             raise CommandFailed(f"this launcher runs no {model!r}{where}")
-        await asyncio.gather(*(self._stop(unit, part) for unit, part in found))
+        self.order(model)
+        if len(found) == len(self._units.serving(model, None)):
+            self._released.add(model)
+        await self.stop(found)
         return f"{model!r} stopped"
 
-    async def _stop(self, unit: Unit, part: Part) -> None:
-        others = [p for p in unit.parts.values() if p is not part and p.state not in ENDED]
-        if not others:
-            await unit.stop(self._settings.drain_timeout)
+    def order(self, model: str) -> int:
+        """Counts one more order about a model. Whoever waits in the middle of an older one looks
+        at ``latest`` before going on."""
+        self._orders[model] += 1
+        return self._orders[model]
+
+    def latest(self, model: str) -> int:
+        """The number of the latest order about a model."""
+        return self._orders[model]
+
+    def released(self, model: str) -> bool:
+        """Whether somebody has had a model stopped, and nobody has had it started since."""
+        return model in self._released or self._units.stopped(model)
+
+    async def start(
+        self, models: Sequence[str], replicas: int | None = None, settings: Settings | None = None
+    ) -> dict[str, str]:
+        """Starts models, ``replicas`` of each if not as many as configured, and returns when they
+        serve. Gives the reason for each that does not; of such a model nothing is left."""
+        settings = settings or self.settings
+        for model in models:
+            self._released.discard(model)
+            self._units.forget(model)
+        failures: dict[str, str] = {}
+        wanted: Sequence[str] = models
+        for _ in range(PORT_ATTEMPTS):
+            failures = {model: why for model, why in failures.items() if model not in wanted}
+            wanted = await self._start(settings, wanted, replicas, failures)
+            if not wanted:
+                break
+        return failures
+
+    async def _start(
+        self,
+        settings: Settings,
+        models: Sequence[str],
+        replicas: int | None,
+        failures: dict[str, str],
+    ) -> list[str]:
+        """One try; gives those whose port somebody was quicker to take."""
+        plans = list(self._plans(settings, models, replicas, failures))
+        specs = model_processes(settings, plans, self._calls.controller, self._launcher)
+        units = [self._units.add(spec) for spec in specs]
+        await asyncio.gather(*(unit.settle() for unit in units))
+        parts = [
+            (part.worker.model, unit, part)
+            for unit in units
+            for part in unit.parts.values()
+            if part.worker is not None
+        ]
+        outrun = set()
+        for model, _, part in parts:
+            if part.state is not State.READY:
+                failures.setdefault(model, part.message or _why(part))
+                if part.code == Exit.PORT_IN_USE:
+                    outrun.add(model)
+        await self.stop([(unit, part) for model, unit, part in parts if model in failures])
+        for model in failures:
+            self._units.forget(model)
+        return [model for model in models if model in outrun]
+
+    async def stop(self, served: Sequence[Served]) -> None:
+        """Drains workers and ends them, with their processes where these serve nothing else.
+        Raises ``CommandFailed`` for one that does not leave its process."""
+        leaving: dict[Unit, list[Part]] = {}
+        for unit, part in served:
+            part.leaving = True
+            leaving.setdefault(unit, []).append(part)
+        await asyncio.gather(*(self._stop(unit, parts) for unit, parts in leaving.items()))
+
+    def retire(self, served: Sequence[Served]) -> None:
+        """The same, in the background: these workers are as good as gone at once."""
+        for _, part in served:
+            part.leaving = True
+        task = asyncio.create_task(self._stop_quietly(served))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _stop_quietly(self, served: Sequence[Served]) -> None:
+        try:
+            await self.stop(served)
+        except CommandFailed:
+            # What does not leave serves on, and is among those that serve again.
+            return
+
+    async def _stop(self, unit: Unit, parts: Sequence[Part]) -> None:
+        if all(part.leaving or part.state in ENDED for part in unit.parts.values()):
+            await unit.stop(self.settings.drain_timeout)
             self._units.remove(unit)
             return
-        # The process serves other models too: only this worker of it is asked to leave.
+        # The process serves other models too: only these workers of it are asked to leave.
+        await asyncio.gather(*(self._release(unit, part) for part in parts))
+
+    async def _release(self, unit: Unit, part: Part) -> None:
+        if part.state in ENDED:
+            return
         try:
-            async with asyncio.timeout(self._settings.drain_timeout + STOP_MARGIN):
+            async with asyncio.timeout(self.settings.drain_timeout + STOP_MARGIN):
                 await self._calls.release(part.address)
                 await unit.until(lambda: part.state in ENDED)
         except (CallFailed, TimeoutError) as error:
+            part.leaving = False
             raise CommandFailed(f"{part.address} did not stop: {error or 'it drains'}") from None
 
-    def _plan(self, model: str) -> ModelPlan:
-        """The model's plan on ports that are free now, its own where they are."""
+    def _plans(
+        self,
+        settings: Settings,
+        models: Sequence[str],
+        replicas: int | None,
+        failures: dict[str, str],
+    ) -> Iterator[ModelPlan]:
+        """The models' plans on ports that are free now, their own where they are."""
         taken = self._units.ports()
-        plan = self._settings.plan_for(model, taken)
-        free = self._free_ports(plan, taken)
-        ports = tuple(islice(free, len(plan.ports)))
-        if len(ports) < len(plan.ports):
-            raise CommandFailed(f"there is no free port for {model!r}")
-        return replace(plan, ports=ports)
+        for model in models:
+            plan = settings.plan_for(model, taken)
+            count = len(plan.ports) if replicas is None else replicas
+            ports = tuple(islice(_free_ports(plan, taken), count))
+            if len(ports) < count:
+                failures[model] = "there is no free port for it"
+                continue
+            taken.update(ports)
+            yield replace(plan, ports=ports)
 
-    def _free_ports(self, plan: ModelPlan, taken: set[int]) -> Iterator[int]:
-        host = plan.worker.host
-        candidates = chain(plan.ports, range(max(plan.ports) + 1, LAST_PORT + 1))
-        return (port for port in candidates if port not in taken and is_free(host, port))
+
+def _free_ports(plan: ModelPlan, taken: Collection[int]) -> Iterator[int]:
+    host = plan.worker.host
+    candidates = chain(plan.ports, range(max(plan.ports) + 1, LAST_PORT + 1))
+    return (port for port in candidates if port not in taken and is_free(host, port))
+
+
+def _why(part: Part) -> str:
+    return "it was stopped" if part.state is State.STOPPED else "it keeps dying"

@@ -20,6 +20,7 @@ CHILD = (sys.executable, "-P", "-m", "dev_opsgpt.launcher.children")
 """How a process of ours is started; ``-P`` keeps the working directory's modules out."""
 ONLINE_MODELS = "online models"
 """Name of the process that all online models share."""
+_INDEX, _COUNT = "--index", "--count"
 _ENGINE_NAMES: Mapping[Engine, str] = {
     "llama_cpp": "llama.cpp",
     "transformers": "transformers",
@@ -70,6 +71,7 @@ class ProcessSpec:
     """One process: how it is called to people, what it runs, where it listens.
 
     ``command`` is completed by the workers (``argv``). ``env`` is set on top of the launcher's.
+    ``settings`` are those that the process is handed.
     """
 
     name: str
@@ -78,12 +80,18 @@ class ProcessSpec:
     listen: Listen | None = None
     workers: tuple[PlannedWorker, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings, repr=False, compare=False)
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The whole command line."""
         models = (("--model", worker.model, str(worker.listen.port)) for worker in self.workers)
         return (*self.command, *(word for words in models for word in words))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The command line from the role on."""
+        return self.argv[len(CHILD) :]
 
     @property
     def listens(self) -> tuple[Listen, ...]:
@@ -125,18 +133,22 @@ def engine_of(plan: ModelPlan) -> Engine:
     return "llama_cpp" if Path(str(plan.path)).suffix == ".gguf" else "transformers"
 
 
-def make_plan(settings: Settings, selection: Selection, launcher: str) -> LaunchPlan:
-    """Plan the processes. ``launcher`` is the name that the workers give as theirs.
+def make_plan(
+    settings: Settings, selection: Selection, launcher: str, run_dir: Path | None = None
+) -> LaunchPlan:
+    """Plan the processes. ``launcher`` is the name that the workers give as theirs, ``run_dir`` the
+    folder that the gateways share.
 
     Raises ``ConfigError`` for a model that is declared nowhere or that the selection excludes.
     """
     controller = selection.controller_address or settings.controller_address
-    models = _selected(settings, selection)
+    models = selected(settings, selection)
     processes: list[ProcessSpec] = []
     if selection.controller and selection.controller_address is None:
         processes.append(_controller(settings))
     if selection.gateway:
-        processes.append(_gateway(settings, controller, models or settings.models_to_start()))
+        declared = models or settings.models_to_start()
+        processes.extend(_gateways(settings, controller, declared, run_dir))
     processes.extend(model_processes(settings, models, controller, launcher))
     return LaunchPlan(
         processes=tuple(processes),
@@ -160,16 +172,28 @@ def model_processes(
             name = model.name if index == 0 else f"{model.name} ({index + 1})"
             command = (*CHILD, "engine", *common)
             processes.append(
-                ProcessSpec(name, "engine", command, workers=(worker,), env=_visible_gpus(model))
+                ProcessSpec(
+                    name,
+                    "engine",
+                    command,
+                    workers=(worker,),
+                    env=_visible_gpus(model),
+                    settings=settings,
+                )
             )
     online = [w for model in models if model.kind == "online" for w in _workers(settings, model)]
     if online:
         command = (*CHILD, "providers", *common)
-        processes.append(ProcessSpec(ONLINE_MODELS, "providers", command, workers=tuple(online)))
+        processes.append(
+            ProcessSpec(
+                ONLINE_MODELS, "providers", command, workers=tuple(online), settings=settings
+            )
+        )
     return processes
 
 
-def _selected(settings: Settings, selection: Selection) -> list[ModelPlan]:
+def selected(settings: Settings, selection: Selection) -> list[ModelPlan]:
+    """The models that a selection starts. Raises ``ConfigError`` as ``make_plan`` does."""
     if selection.models is None and not (selection.local or selection.online):
         return []
     plans = settings.models_to_start(selection.models)
@@ -193,17 +217,41 @@ def _controller(settings: Settings) -> ProcessSpec:
     section = settings.controller
     listen = Listen(section.host, section.port, 'FSCHAT_CONTROLLER["port"]')
     command = (*CHILD, "controller", "--port", str(section.port))
-    return ProcessSpec("controller", "controller", command, listen)
+    return ProcessSpec("controller", "controller", command, listen, settings=settings)
 
 
-def _gateway(settings: Settings, controller: str, models: Sequence[ModelPlan]) -> ProcessSpec:
-    """The gateway; it is told which models are on their way, to tell them from unknown ones."""
+def _gateways(
+    settings: Settings, controller: str, models: Sequence[ModelPlan], run_dir: Path | None
+) -> list[ProcessSpec]:
+    """The gateways, all on one port. They are told which models are on their way, to tell them
+    from unknown ones."""
     section = settings.gateway
     listen = Listen(section.host, section.port, 'FSCHAT_OPENAI_API["port"]')
     names = dict.fromkeys(name for model in models for name in model.served_names)
-    declared = (word for name in names for word in ("--declared", name))
-    command = (*CHILD, "gateway", "--port", str(section.port), "--controller", controller)
-    return ProcessSpec("gateway", "gateway", (*command, *declared), listen)
+    declared = [word for name in names for word in ("--declared", name)]
+    shared = [] if run_dir is None else ["--runtime-dir", str(run_dir)]
+    count = section.gateway_workers
+    specs = []
+    for index in range(count):
+        name = "gateway" if index == 0 else f"gateway ({index + 1})"
+        place = (_INDEX, str(index), _COUNT, str(count))
+        where = ("--port", str(section.port), "--controller", controller)
+        command = (*CHILD, "gateway", *where, *place, *shared, *declared)
+        specs.append(ProcessSpec(name, "gateway", command, listen, settings=settings))
+    return specs
+
+
+def gateway_index(spec: ProcessSpec) -> int:
+    """The number of a gateway among those that run."""
+    return int(spec.command[spec.command.index(_INDEX) + 1])
+
+
+def gateway_at(spec: ProcessSpec, index: int, count: int) -> ProcessSpec:
+    """The same gateway under another number, among ``count`` that run."""
+    command = list(spec.command)
+    command[command.index(_INDEX) + 1] = str(index)
+    command[command.index(_COUNT) + 1] = str(count)
+    return replace(spec, command=tuple(command))
 
 
 def _workers(settings: Settings, model: ModelPlan) -> list[PlannedWorker]:

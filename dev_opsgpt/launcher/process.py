@@ -24,15 +24,17 @@ class Process:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        end: socket.socket,
+        news: asyncio.StreamReader,
+        link: asyncio.StreamWriter,
         output: int,
         log: LogFile,
         heard: Callable[[News], None],
     ) -> None:
         self._process = process
         self.pid = process.pid
+        self._link = link
         self._readers = [
-            asyncio.create_task(_listen(end, heard)),
+            asyncio.create_task(_listen(news, heard)),
             asyncio.create_task(_record(output, log)),
         ]
 
@@ -43,9 +45,10 @@ class Process:
         environ: Mapping[str, str],
         log: LogFile,
         heard: Callable[[News], None],
+        greeting: bytes = b"",
     ) -> Self:
-        """Starts a command. Its output goes to ``log``, its news to ``heard``. Raises ``OSError``
-        when it cannot be started.
+        """Starts a command. Its output goes to ``log``, its news to ``heard``; ``greeting`` is the
+        first that it reads on the link. Raises ``OSError`` when it cannot be started.
 
         It is put in a session of its own, so that Ctrl-C reaches the launcher alone, which then
         stops its children in order.
@@ -71,7 +74,10 @@ class Process:
         finally:
             theirs.close()
             os.close(its_output)
-        return cls(process, ours, output, log, heard)
+        news, link = await asyncio.open_connection(sock=ours)
+        started = cls(process, news, link, output, log, heard)
+        started.send(greeting)
+        return started
 
     async def wait(self) -> int:
         """The exit code (negative: killed by that signal), once all it said has been taken and
@@ -82,7 +88,13 @@ class Process:
         for reader in late:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
+        self._link.close()
         return code
+
+    def send(self, data: bytes) -> None:
+        """Writes to its end of the link; one that is gone does not read it."""
+        if data and not self._link.is_closing():
+            self._link.write(data)
 
     def terminate(self) -> None:
         """Asks it to drain and end."""
@@ -95,16 +107,13 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-async def _listen(end: socket.socket, heard: Callable[[News], None]) -> None:
-    reader, writer = await asyncio.open_connection(sock=end)
+async def _listen(news: asyncio.StreamReader, heard: Callable[[News], None]) -> None:
     try:
-        while line := await reader.readline():
+        while line := await news.readline():
             with contextlib.suppress(msgspec.MsgspecError):
                 heard(decode(line))
     except (OSError, ValueError):
         return
-    finally:
-        writer.close()
 
 
 async def _record(output: int, log: LogFile) -> None:

@@ -1,16 +1,22 @@
 """What each kind of child runs, made from the settings. Heavy imports stay inside: a child loads
 only what its role needs."""
 
+import argparse
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dev_opsgpt.config import ModelPlan, Settings, base_url
+from dev_opsgpt.launcher.gateway_options import GatewayPlace, gateway_options, secret_of
 from dev_opsgpt.launcher.plan import engine_of
-from dev_opsgpt.transport.server import App, Server, bind
+from dev_opsgpt.transport.server import Server, bind
 from dev_opsgpt.worker.engine import Engine, EngineError
+
+if TYPE_CHECKING:
+    from dev_opsgpt.controller.app import Controller
+    from dev_opsgpt.controller.options import ControllerOptions
 
 
 class Runtime(Protocol):
@@ -30,13 +36,27 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class Reloadable(Protocol):
+    """A runtime that takes other options while it serves."""
+
+    async def reload(self, options: Any) -> None:
+        """Goes on by these options, those that it can take in place; what it was doing goes on.
+        Whatever it raises, it serves as before."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
-    """One part of a child: the port it serves on, how it is made, and where it is then found."""
+    """One part of a child: the port it serves on, how it is made, and where it is then found.
+
+    ``options`` makes what ``Reloadable.reload`` takes from other settings and another command line.
+    """
 
     port: int
     make: Callable[[], Runtime]
     address: Callable[[Runtime], str]
+    options: Callable[[Settings, argparse.Namespace], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,26 +74,36 @@ class ControllerRuntime:
         self._settings = settings
         self._port = port
         self._server: Server | None = None
-        self._close: Callable[[], None] = lambda: None
+        self._controller: Controller | None = None
         self.stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when requests are answered."""
+        from dev_opsgpt.controller.app import create_app
+
         settings = self._settings
         sock = bind(settings.controller.host, self._port)
-        app, self._close = _controller_app(settings)
+        app = create_app(controller_options(settings))
+        self._controller = app.state.controller
         self._server = Server(app, sock, drain_timeout=settings.drain_timeout)
         await self._server.start()
 
+    async def reload(self, options: "ControllerOptions") -> None:
+        """Goes on by other options, and with the same table. Raises ``ValueError`` as a start
+        does."""
+        if self._controller is not None:
+            self._controller.reload(options)
+
     async def stop(self) -> None:
         """Ends the watches, answers what is in flight, stops."""
-        self._close()
+        if self._controller is not None:
+            self._controller.close()
         if self._server is not None:
             await self._server.stop()
 
 
-def _controller_app(settings: Settings) -> tuple[App, Callable[[], None]]:
-    from dev_opsgpt.controller.app import create_app
+def controller_options(settings: Settings) -> "ControllerOptions":
+    """What a controller is made with."""
     from dev_opsgpt.controller.options import AttachedServer, ControllerOptions
 
     attached = [
@@ -89,54 +119,42 @@ def _controller_app(settings: Settings) -> tuple[App, Callable[[], None]]:
         if plan.worker.openai_server is not None
     ]
     section = settings.controller
-    app = create_app(
-        ControllerOptions(
-            secret=secret_of(settings),
-            dispatch_method=section.dispatch_method,
-            fastchat_workers=tuple(section.fastchat_workers),
-            fastchat_clients=section.fastchat_clients,
-            attached=tuple(attached),
-            drain_timeout=settings.drain_timeout,
-        )
+    return ControllerOptions(
+        secret=secret_of(settings),
+        dispatch_method=section.dispatch_method,
+        fastchat_workers=tuple(section.fastchat_workers),
+        fastchat_clients=section.fastchat_clients,
+        attached=tuple(attached),
+        drain_timeout=settings.drain_timeout,
     )
-    return app, app.state.controller.close
 
 
 def controller_job(settings: Settings, port: int) -> Job:
     """The controller."""
     section = settings.controller
     url = base_url(section.host, port, section.advertise_host)
-    return Job(port, lambda: ControllerRuntime(settings, port), lambda _: url)
-
-
-def gateway_job(settings: Settings, port: int, controller: str, declared: Sequence[str]) -> Job:
-    """The gateway. ``declared`` are the models that are known to be on their way."""
-    from dev_opsgpt.gateway.runtime import GatewayOptions, GatewayRuntime
-
-    section = settings.gateway
-    keys = {
-        worker.openai_server: worker.api_key.get_secret_value()
-        for worker in settings.workers.values()
-        if worker.openai_server is not None and worker.api_key is not None
-    }
-    options = GatewayOptions(
-        host=section.host,
-        port=port,
-        controller=controller,
-        secret=secret_of(settings),
-        api_keys=tuple(key.get_secret_value() for key in section.api_keys),
-        declared=tuple(declared),
-        attached_keys=keys,
-        dispatch_method=settings.controller.dispatch_method,
-        llm_base_url=section.llm_base_url,
-        max_body_size=section.max_body_size,
-        connect_timeout=section.connect_timeout,
-        read_timeout=section.read_timeout,
-        retries=section.retries,
-        drain_timeout=settings.drain_timeout,
+    return Job(
+        port,
+        lambda: ControllerRuntime(settings, port),
+        lambda _: url,
+        lambda changed, _: controller_options(changed),
     )
-    url = base_url(section.host, port)
-    return Job(port, lambda: GatewayRuntime(options), lambda _: url)
+
+
+def gateway_job(
+    settings: Settings, place: GatewayPlace, placed: Callable[[argparse.Namespace], GatewayPlace]
+) -> Job:
+    """One gateway. ``placed`` reads its place from another command line."""
+    from dev_opsgpt.gateway.runtime import GatewayRuntime
+
+    options = gateway_options(settings, place)
+    url = base_url(settings.gateway.host, place.port)
+    return Job(
+        place.port,
+        lambda: GatewayRuntime(options),
+        lambda _: url,
+        lambda changed, arguments: gateway_options(changed, placed(arguments)),
+    )
 
 
 def worker_job(settings: Settings, name: str, port: int, member: Membership) -> Job:
@@ -154,6 +172,7 @@ def worker_job(settings: Settings, name: str, port: int, member: Membership) -> 
         secret=secret_of(settings),
         launcher=member.launcher,
         fastchat_clients=settings.controller.fastchat_clients,
+        otlp_endpoint=settings.gateway.otlp_endpoint,
         limit=worker.limit_worker_concurrency,
         queue_size=worker.queue_size,
         queue_timeout=worker.queue_timeout,
@@ -196,11 +215,6 @@ def _llama_cpp(plan: ModelPlan, path: Path) -> Engine:
         threads=worker.n_threads,
     )
     return LlamaCppEngine(options, default_params=worker.default_params)
-
-
-def secret_of(settings: Settings) -> str | None:
-    """The cluster's secret in clear."""
-    return settings.secret.get_secret_value() if settings.secret else None
 
 
 def _provider(plan: ModelPlan, port: int, member: Membership) -> Engine:

@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -25,12 +25,13 @@ LOCK_PAUSE = 0.05
 
 class Running(msgspec.Struct):
     """One running service: the launcher's process id, its URLs (the gateway's without ``/v1``),
-    and the cluster's secret."""
+    the cluster's secret, and the folder that its processes share."""
 
     pid: int
     controller: str
     gateway: str | None
     secret: str
+    run_dir: str = ""
 
     def __repr__(self) -> str:
         return f"Running(pid={self.pid}, controller={self.controller!r}, gateway={self.gateway!r})"
@@ -70,13 +71,20 @@ def read(path: Path) -> Running | None:
 
 
 @contextlib.contextmanager
-def hold(path: Path, running: Running) -> Iterator[None]:
-    """Publishes a running service for as long as the context lasts. Raises ``AlreadyRunning``."""
+def hold(path: Path, running: Running) -> Iterator[Callable[[Running], None]]:
+    """Publishes a running service for as long as the context lasts, and gives what publishes it
+    anew. Raises ``AlreadyRunning``."""
     descriptor = _lock(path)
+
+    def publish(running: Running) -> None:
+        # In one write, so that a reader finds either the one or the other.
+        data = msgspec.json.encode(running).ljust(os.fstat(descriptor).st_size)
+        os.pwrite(descriptor, data, 0)
+
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(running), 0)
-        yield
+        publish(running)
+        yield publish
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)

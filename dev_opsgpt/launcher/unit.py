@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from dev_opsgpt.launcher.backoff import Backoff
-from dev_opsgpt.launcher.link import Exit, Failed, News, Ready, Stopped
+from dev_opsgpt.launcher.handed import Handed, pack
+from dev_opsgpt.launcher.link import Applied, Exit, Failed, News, Ready, Stopped
 from dev_opsgpt.launcher.logs import LogFile
 from dev_opsgpt.launcher.plan import PlannedWorker, ProcessSpec
 
@@ -31,13 +32,16 @@ class State(StrEnum):
 
 @dataclass
 class Part:
-    """What one process serves on one port; a controller and a gateway have no ``worker``."""
+    """What one process serves on one port; a controller and a gateway have no ``worker``. One that
+    is ``leaving`` drains, and is as good as gone; ``code`` is the ``Exit`` of the last failure."""
 
     port: int
     address: str = ""
     worker: PlannedWorker | None = None
     state: State = State.STARTING
     message: str = ""
+    leaving: bool = False
+    code: int = 0
 
 
 class Life(Protocol):
@@ -47,6 +51,10 @@ class Life(Protocol):
 
     async def wait(self) -> int:
         """Its exit code, when all of it is gone."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Writes to its end of the link."""
         ...
 
     def terminate(self) -> None:
@@ -98,11 +106,18 @@ class Unit:
         self._news = asyncio.Event()
         self._served_at: float | None = None
         self._served = False
+        self._number = 0
+        self._applied = Applied(0, 0)
 
     @property
     def pid(self) -> int | None:
         """The process's id while it lives."""
         return self._life.pid if self._life else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
 
     @property
     def settled(self) -> bool:
@@ -127,9 +142,26 @@ class Unit:
             self._news.clear()
             await self._news.wait()
 
+    async def apply(self, spec: ProcessSpec, seconds: float) -> str:
+        """Hands the running process another configuration and waits until it has taken it. Gives
+        the reason in one line where it has not, else nothing. Lives to come begin with it."""
+        self.spec = spec
+        life = self._life
+        if life is None:
+            return ""
+        self._number += 1
+        number = self._number
+        life.send(pack(Handed(spec.settings, spec.arguments, number)))
+        try:
+            async with asyncio.timeout(seconds):
+                await self.until(lambda: self._applied.number >= number or self._life is not life)
+        except TimeoutError:
+            return f"it has not taken the new configuration within {seconds:g} s"
+        return self._applied.message if self._life is life else ""
+
     async def stop(self, drain_timeout: float) -> None:
         """Drains the process and ends it, the hard way after ``drain_timeout`` and a bit."""
-        self._stopping.set()
+        self.leave()
         if self._task is None:
             return
         if self._life is not None:
@@ -141,9 +173,15 @@ class Unit:
 
     def kill(self) -> None:
         """Ends the process and all that it started, at once and for good."""
-        self._stopping.set()
+        self.leave()
         if self._life is not None:
             self._life.kill()
+
+    def leave(self) -> None:
+        """Counts as good as gone from now on; ``stop`` is to follow."""
+        self._stopping.set()
+        for part in self.parts.values():
+            part.leaving = True
 
     async def _run(self) -> None:
         while True:
@@ -195,10 +233,12 @@ class Unit:
             if self._served_at is None:
                 self._served_at = time.monotonic()
         elif isinstance(news, Failed):
-            part.message = news.message
+            part.message, part.code = news.message, news.code
             # The only part's failure is the process's, and its exit code decides what follows.
             if len(self.parts) > 1:
                 part.state = State.FAILED
+        elif isinstance(news, Applied):
+            self._applied = news
         else:
             assert isinstance(news, Stopped)  # noqa: S101 - for the type checker
             part.state = State.STOPPED

@@ -5,6 +5,7 @@ OpenAI's shape is ``{"error": {"message", "type", "param", "code"}}``; FastChat'
 leaves this project is an ``ApiError``; a new kind is a new row, which is a subclass here.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ class ApiError(Exception):
     """An error that a client is told about.
 
     ``message`` is a sentence for people, ``param`` the dotted path of the offending field,
-    ``retry_after`` a number of seconds for the Retry-After header. Never put a secret in it.
+    ``retry_after`` a number of seconds for the Retry-After header, ``headers`` further headers of
+    the answer. Never put a secret in it.
     """
 
     status: ClassVar[int] = 500
@@ -29,12 +31,14 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code if code is not None else self.default_code
         self.retry_after = retry_after
+        self.headers = headers
 
 
 class InternalError(ApiError):
@@ -82,6 +86,13 @@ class RequestTooLarge(InvalidRequest):
 
     status = 413
     default_code = "request_too_large"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The request's first line and headers are larger than the server takes."""
+
+    status = 431
+    default_code = "headers_too_large"
 
 
 class AuthenticationFailed(ApiError):
@@ -136,6 +147,25 @@ class RateLimited(ApiError):
     fastchat_code = 42901
 
 
+class RequestsLimited(RateLimited):
+    """The client is over its limit of requests, in a minute or at once."""
+
+    type = "requests"
+
+
+class TokensLimited(RateLimited):
+    """The client is over its limit of tokens."""
+
+    type = "tokens"
+
+
+class QuotaExceeded(RateLimited):
+    """The client's budget is spent."""
+
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+
+
 class Overloaded(RateLimited):
     """The worker's queue is full, or the request waited in it for too long."""
 
@@ -184,10 +214,12 @@ def fastchat_body(error: ApiError) -> dict[str, Any]:
 
 
 def headers(error: ApiError) -> dict[str, str]:
-    """Headers that belong to the error: ``Retry-After`` in whole seconds, ``WWW-Authenticate``."""
-    found = {}
+    """Headers that belong to the error: ``Retry-After`` in whole seconds, ``WWW-Authenticate``,
+    and its own."""
+    found = dict(error.headers or {})
     if error.retry_after is not None:
-        found["retry-after"] = str(max(1, round(error.retry_after)))
+        # Rounded up: who comes a moment early is refused again.
+        found["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, AuthenticationFailed):
         found["www-authenticate"] = "Bearer"
     return found

@@ -40,6 +40,19 @@ class WorkerStatus(msgspec.Struct):
     queue_length: Count = 0
 
 
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """Ours: what a worker's model can do, null where the worker does not know.
+
+    ``context_length`` is the tokens that a prompt and its answer share; ``vision`` is images in
+    messages, ``json_output`` answers that are held to JSON.
+    """
+
+    context_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    json_output: bool | None = None
+
+
 class OpsgptInfo(msgspec.Struct):
     """Ours: what a worker of this project adds to its registration.
 
@@ -52,6 +65,7 @@ class OpsgptInfo(msgspec.Struct):
     beat_interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 2.0
     launcher: Name | None = None
     version: str = ""
+    abilities: Abilities = Abilities()
 
 
 class RegisterWorker(msgspec.Struct):

@@ -39,3 +39,10 @@ class Record(msgspec.Struct):
     first_token: float | None = None
     generating: float | None = None
     duration: float = 0.0
+
+    @property
+    def tokens(self) -> int | None:
+        """Prompt and completion together; None where nobody said."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return None
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)

@@ -19,7 +19,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     ``upstream_models`` maps those that the server knows by another name. ``speed`` is a relative
     weight. ``running`` requests are in work and ``waiting`` ones queue, ``limit`` may run at once;
     ``queue_length`` is FastChat's sum of both. ``beats`` grows with each sign of life of any
-    worker, so that of two rows of one address the later has the larger one.
+    worker, so that of two rows of one address the later has the larger one. The last four tell
+    what the worker says its models can do (see ``capabilities.py``), None where it does not say.
     """
 
     address: str
@@ -35,6 +36,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     launcher: str | None = None
     upstream_models: dict[str, str] = {}
     multimodal: bool = False
+    context_length: int | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    json_output: bool | None = None
 
 
 def split_queue(queue_length: int, limit: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,11 @@ import msgspec
 
 from dev_opsgpt.protocol import errors
 from dev_opsgpt.protocol.errors import ApiError, RequestTooLarge
-from dev_opsgpt.transport.server import ON_DISCONNECT, App, Receive, Scope, Send
+from dev_opsgpt.transport.connection import LINGER, ON_DISCONNECT
+from dev_opsgpt.transport.server import App, Receive, Scope, Send
 
 JSON = "application/json"
-# Seconds that a client which sends too much is listened to, so that it can read why.
-LINGER = 2.0
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class ClientGone(Exception):
@@ -72,20 +73,27 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def bearer(scope: Scope) -> str | None:
-    """The token of ``Authorization: Bearer <token>``, if there is one.
+    """The token of a request's Authorization header, if there is one."""
+    return token_of(header(scope, b"authorization"))
 
-    The password of ``Authorization: Basic`` counts as one too: FastChat's parts have no setting
-    for a token, yet send the userinfo of the addresses they are given.
+
+def token_of(authorization: bytes | None) -> str | None:
+    """The token of ``Bearer <token>``.
+
+    The password of ``Basic`` counts as one too: FastChat's parts have no setting for a token, yet
+    send the userinfo of the addresses they are given.
     """
-    value = header(scope, b"authorization")
-    if value is None:
+    if authorization is None:
         return None
-    kind, _, rest = value.partition(b" ")
+    kind, _, rest = authorization.partition(b" ")
     rest = rest.strip()
     if kind.lower() == b"basic":
         try:
             rest = base64.b64decode(rest, validate=True).partition(b":")[2]
         except binascii.Error:
+            return None
+        if _CONTROL.search(rest):
+            # No header holds these, and tokens go on in headers.
             return None
     elif kind.lower() != b"bearer":
         return None

@@ -7,7 +7,7 @@ than its reader, and drops the connection of an answer that nobody wants any mor
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.transport.errors import ConnectFailed, ConnectionBroken, ReadTimeout
 from dev_opsgpt.transport.response import Response
+
+Release = Callable[[Response, bool], None]
 
 SWEEP = 1.0
 IDLE_LIFETIME = 60.0
@@ -58,11 +60,14 @@ class Origin:
 class Connection(asyncio.Protocol):
     """One socket to an origin; it serves one exchange at a time."""
 
-    __slots__ = ("idle_since", "loop", "lost", "response", "transport")
+    __slots__ = ("idle_since", "loop", "lost", "release", "response", "transport")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, release: Callable[["Connection"], Release]
+    ) -> None:
         # Kept, for asyncio.get_running_loop() is a system call.
         self.loop = loop
+        self.release = release(self)
         self.transport: asyncio.Transport
         self.response: Response | None = None
         self.lost = False
@@ -79,7 +84,6 @@ class Connection(asyncio.Protocol):
         if response is None:
             self.transport.abort()
             return
-        response.last_activity = self.loop.time()
         response.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,8 +110,8 @@ class Client:
         read_timeout: float = 600.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
+        self.connect_timeout = connect_timeout
+        self.read_timeout = read_timeout
         self._tls = tls
         self._active: dict[Response, Origin] = {}
         self._origins: dict[Origin, None] = {}
@@ -195,9 +199,9 @@ class Client:
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(self.connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop),
+                    lambda: Connection(loop, partial(self._releaser, origin)),
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.tls else None,
@@ -211,14 +215,16 @@ class Client:
 
     def _exchange(self, origin: Origin, connection: Connection) -> Response:
         loop = connection.loop
-        release = partial(self._release, origin, connection)
-        response = Response(connection.transport, loop, release)
+        response = Response(connection.transport, loop, connection.release)
         connection.response = response
         self._active[response] = origin
         response.last_activity = loop.time()
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP, self._sweep)
         return response
+
+    def _releaser(self, origin: Origin, connection: Connection) -> Release:
+        return partial(self._release, origin, connection)
 
     def _release(
         self, origin: Origin, connection: Connection, response: Response, keep: bool
@@ -240,7 +246,7 @@ class Client:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for response in list(self._active):
-            if response.waiting and now - response.last_activity > self._read_timeout:
+            if response.waiting and now - response.last_activity > self.read_timeout:
                 response.fail(ReadTimeout("The server did not answer in time."))
         for origin in list(self._origins):
             while origin.idle and now - origin.idle[0].idle_since > IDLE_LIFETIME:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 
 from dev_opsgpt.protocol.errors import (
     ApiError,
@@ -31,13 +32,20 @@ class Router:
     ``routes`` maps a path to its methods and these to handlers, which are ASGI applications. A
     handler raises ``ApiError`` only before it begins its answer. What is in no route goes to
     ``fallback``, or is a 404. ``lifespan`` is entered before the first request and left after the
-    last.
+    last. ``elsewhere`` names the method of each path that is answered before it comes here, so that
+    other methods get the right error.
     """
 
     def __init__(
-        self, routes: Routes, *, fallback: App | None = None, lifespan: Lifespan = _nothing
+        self,
+        routes: Routes,
+        *,
+        fallback: App | None = None,
+        lifespan: Lifespan = _nothing,
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._routes = routes
+        self._elsewhere = elsewhere
         self._fallback = fallback
         self._lifespan = lifespan
 
@@ -66,6 +74,8 @@ class Router:
             return handler
         if methods is not None:
             raise MethodNotAllowed(f"{path} answers {', '.join(methods)}, not {method}.")
+        if path in self._elsewhere:
+            raise MethodNotAllowed(f"{path} answers {self._elsewhere[path]}, not {method}.")
         if self._fallback is None:
             raise NotFound(f"There is no {path} here.")
         return self._fallback

@@ -9,10 +9,12 @@ from dev_opsgpt.protocol.errors import AuthenticationFailed
 from dev_opsgpt.transport.asgi import CancelOnDisconnect, bearer, read_body, send_json
 from dev_opsgpt.transport.router import Router, Routes
 from dev_opsgpt.transport.server import App, Receive, Scope, Send
+from dev_opsgpt.transport.telemetry import Telemetry
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.conversation import MarkedConversation
 from dev_opsgpt.worker.engine import Engine
 from dev_opsgpt.worker.fastchat_surface import FastChatSurface, decode
+from dev_opsgpt.worker.observed import Observed
 from dev_opsgpt.worker.openai_surface import OpenAISurface
 from dev_opsgpt.worker.release import ReleaseRequest
 
@@ -30,12 +32,13 @@ def create_app(
     stream_interval: int = 2,
     release: Release,
     clock: Callable[[], float] = time.time,
+    telemetry: Telemetry | None = None,
 ) -> App:
     """The application of a worker that serves ``engine`` under ``names``.
 
     Callers show ``secret`` as a Bearer token (none configured: all may call); with
     ``fastchat_clients`` FastChat's routes are open to callers without it. ``release`` is called
-    for ``POST /release``.
+    for ``POST /release``. ``telemetry`` takes a span for each request.
     """
     openai = OpenAISurface(engine, names, admission, max_body=max_body, clock=clock)
     conversation = MarkedConversation(secret or "")
@@ -58,7 +61,7 @@ def create_app(
         **(theirs if fastchat_clients else _guarded(theirs, secret)),
         "/health": {"GET": health},
     }
-    return CancelOnDisconnect(Router(routes))
+    return CancelOnDisconnect(Observed(Router(routes), telemetry))
 
 
 def _guarded(routes: Routes, secret: str | None) -> Routes:

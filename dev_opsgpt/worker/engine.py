@@ -7,10 +7,11 @@ plain, OpenAI's or FastChat's, is put together from these steps by the worker's 
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from dev_opsgpt.protocol.fastchat import Abilities
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
 
-__all__ = ["Delta", "Engine", "EngineError", "TokenLogprob", "ToolCallDelta", "Usage"]
+__all__ = ["Abilities", "Delta", "Engine", "EngineError", "TokenLogprob", "ToolCallDelta", "Usage"]
 
 
 class EngineError(Exception):
@@ -28,6 +29,12 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """Tokens that prompt and answer share."""
+        ...
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the model can do, as far as that is known once it has started. Told to the
+        controller, so that requests which need more go elsewhere."""
         ...
 
     async def start(self) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from dev_opsgpt.protocol.errors import ApiError
-from dev_opsgpt.protocol.fastchat import Exist, HeartBeat, Load, OpsgptInfo, RegisterWorker
+from dev_opsgpt.protocol.fastchat import (
+    Abilities,
+    Exist,
+    HeartBeat,
+    Load,
+    OpsgptInfo,
+    RegisterWorker,
+)
 from dev_opsgpt.protocol.fastchat import WorkerStatus as Status
 from dev_opsgpt.transport.client import Client, Origin
 
@@ -30,6 +37,7 @@ class Registration:
 
     ``address`` is the worker's URL, ``names`` its models, ``load`` a function that gives its load
     now. ``launcher`` is the name of the launcher that can stop and start it, if there is one.
+    ``abilities`` are what its models can do.
     """
 
     def __init__(
@@ -43,6 +51,7 @@ class Registration:
         secret: str | None,
         launcher: str | None = None,
         version: str = "",
+        abilities: Abilities = Abilities(),  # noqa: B008 - it is frozen
         interval: float = BEAT_INTERVAL,
     ) -> None:
         self._client = client
@@ -55,6 +64,7 @@ class Registration:
             self._headers["authorization"] = f"Bearer {secret}"
         self._launcher = launcher
         self._version = version
+        self._abilities = abilities
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._known = False
@@ -106,6 +116,7 @@ class Registration:
             beat_interval=self._interval,
             launcher=self._launcher,
             version=self._version,
+            abilities=self._abilities,
         )
         status = Status(self._names, 1, load.running + load.waiting)
         body = RegisterWorker(self._address, True, status, opsgpt=info)

@@ -11,6 +11,7 @@ from dev_opsgpt import __version__
 from dev_opsgpt.protocol.fastchat import Load
 from dev_opsgpt.transport.client import Client
 from dev_opsgpt.transport.server import Server, bind
+from dev_opsgpt.transport.telemetry import Telemetry, connect
 from dev_opsgpt.worker.address import advertised
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.app import create_app
@@ -37,6 +38,7 @@ class WorkerOptions:
     secret: str | None = None
     launcher: str | None = None
     fastchat_clients: bool = False
+    otlp_endpoint: str | None = None
     limit: int = 5
     queue_size: int = 64
     queue_timeout: float = 60.0
@@ -62,6 +64,7 @@ class WorkerRuntime:
         self._admission = Admission(options.limit, options.queue_size, options.queue_timeout)
         self._server: Server | None = None
         self._registration: Registration | None = None
+        self._telemetry: Telemetry | None = None
         self.stopping = asyncio.Event()
         self.address = ""
 
@@ -79,6 +82,8 @@ class WorkerRuntime:
         release = Releaser(
             self._client, controller or "", options.names[0], self.stopping, options.secret
         )
+        if options.otlp_endpoint is not None:
+            self._telemetry = connect(options.otlp_endpoint, "opsgpt-worker")
         app = create_app(
             self._engine,
             options.names,
@@ -87,6 +92,7 @@ class WorkerRuntime:
             fastchat_clients=options.fastchat_clients,
             max_body=options.max_body,
             stream_interval=options.stream_interval,
+            telemetry=self._telemetry,
             release=release,
             clock=self._clock,
         )
@@ -109,6 +115,7 @@ class WorkerRuntime:
             secret=options.secret,
             launcher=options.launcher,
             version=__version__,
+            abilities=self._engine.abilities,
         )
         self._registration.start()
         with contextlib.suppress(TimeoutError):
@@ -130,3 +137,5 @@ class WorkerRuntime:
             await self._server.stop()
         self._client.close()
         await self._engine.stop()
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)

@@ -9,7 +9,7 @@ def test_defaults() -> None:
     assert (controller.host, controller.port, controller.dispatch_method) == (
         "127.0.0.1",
         20001,
-        "least_load",
+        "prefix_cache",
     )
     assert (gateway.host, gateway.port, gateway.max_body_size) == ("127.0.0.1", 8888, 32 * 1024**2)
     assert (gateway.connect_timeout, gateway.read_timeout, gateway.retries) == (5.0, 600.0, 2)

@@ -26,6 +26,7 @@ BODIES: dict[str, Any] = {
     "/drain_worker": {"worker_name": ALLOWED},
     "/release_worker": {"model_name": "m"},
     "/launchers/connect": {"name": "l", "models": []},
+    "/launchers/models": {"name": "l", "models": []},
     "/launchers/reply": {"id": "x", "ok": True},
 }
 WITHOUT = {

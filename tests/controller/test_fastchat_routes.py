@@ -48,7 +48,43 @@ async def test_rows_of_fastchat_workers_and_ours(controller: Any) -> None:
     assert set(ours) == {
         *("address", "models", "kind", "speed", "queue_length", "running", "waiting", "limit"),
         *("draining", "beats", "launcher", "upstream_models", "multimodal"),
+        *("context_length", "tools", "vision", "json_output"),
     }
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("context_length", "tools", "vision", "json_output")}
+
+
+async def test_what_workers_can_do(controller: Any) -> None:
+    api = await controller()
+    able = {"context_length": 8192, "tools": True, "vision": False, "json_output": None}
+    await api.register(A, "m", abilities=able)
+    await api.register(B, "m")
+    rows = await api.workers()
+    assert told(rows[A]) == able
+    assert told(rows[B]) == dict.fromkeys(able), "one that says nothing is unknown"
+    await api.call("/receive_heart_beat", {"worker_name": A, "queue_length": 1})
+    await api.call("/drain_worker", {"worker_name": A})
+    assert told((await api.workers())[A]) == able
+
+
+@pytest.mark.parametrize("sees", [True, False])
+async def test_what_fastchat_workers_can_do(controller: Any, sees: bool) -> None:
+    api = await controller()
+    await api.call("/register_worker", registration(A, "m", multimodal=sees))
+    none = {"context_length": None, "tools": False, "json_output": False}
+    assert told((await api.workers())[A]) == {**none, "vision": sees}
+
+
+@pytest.mark.parametrize(
+    "able", [{"context_length": 0}, {"context_length": "8"}, {"tools": "yes"}, [1]]
+)
+async def test_abilities_are_checked(controller: Any, able: Any) -> None:
+    api = await controller()
+    body = registration(A, "m") | {"opsgpt": {"abilities": able}}
+    assert (await api.post("/register_worker", body)).status_code == 400
+    assert await api.workers() == {}
 
 
 async def test_heart_beats(controller: Any) -> None:

@@ -9,7 +9,7 @@ from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import threads_of
 from dev_opsgpt.engines.llama_cpp_memory import available_memory, check_memory
-from dev_opsgpt.worker.engine import EngineError
+from dev_opsgpt.worker.engine import Abilities, EngineError
 
 from .answers import ask
 from .random_model import CONTEXT, VOCABULARY
@@ -112,6 +112,27 @@ async def test_context_and_template(model: Path) -> None:
     finally:
         await engine.stop()
     await engine.stop()
+
+
+TOLD = "{% if tools %}{{ tools | tojson }}{% endif %}"
+CALLS = "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}"
+TALK = "{% for m in messages %}{{ m.content }}" + CALLS + "{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "tools"), [(None, True), (TOLD + TALK, True), (TALK, False), ("chatml", False)]
+)
+async def test_abilities(model: Path, template: str | None, tools: bool) -> None:
+    options = LlamaOptions(path=model, context=512, parallel=3, chat_template=template)
+    engine = LlamaCppEngine(options)
+    assert engine.abilities == Abilities()
+    await engine.start()
+    try:
+        assert engine.abilities == Abilities(
+            context_length=512, tools=tools, vision=False, json_output=True
+        )
+    finally:
+        await engine.stop()
 
 
 async def test_the_listener_wants_its_key(engine: LlamaCppEngine) -> None:

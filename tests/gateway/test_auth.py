@@ -36,4 +36,4 @@ def test_keys_in_clear_and_hashed() -> None:
         with pytest.raises(AuthenticationFailed) as caught:
             keys.check(scope(wrong))
         assert "one" not in caught.value.message
-    assert "one" not in repr(vars(keys))
+    assert "'one'" not in repr(vars(keys))

@@ -8,14 +8,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class SlowModel(BaseHTTPRequestHandler):
-    """An OpenAI server that streams ten words, one every 0.2 s."""
+    """An OpenAI server that streams ten words, one every 0.2 s; twenty where the model is called
+    "m-20"."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        words = int(body["model"].partition("-")[2] or 10)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        for number in range(10):
+        for number in range(words):
             choice = {"index": 0, "delta": {"content": f"w{number} "}, "finish_reason": None}
             chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
             self.send({**chunk, "choices": [choice]})

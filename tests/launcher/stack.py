@@ -1,8 +1,10 @@
 """A real service in a folder of its own: free ports, its own configuration, its own run file."""
 
+import contextlib
 import json
 import os
 import pprint
+import random
 import re
 import signal
 import socket
@@ -22,15 +24,15 @@ PATIENCE = 40.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
-    socks = [socket.socket() for _ in range(count)]
-    try:
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
-    finally:
-        for sock in socks:
-            sock.close()
+    """Ports that nobody uses now, and that the system gives to no outgoing connection: a launcher
+    counts on from one of them."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 def until(holds: Any, what: str, seconds: float = PATIENCE) -> Any:
@@ -73,14 +75,8 @@ class Place:
             "FSCHAT_MODEL_WORKERS": workers,
             "DRAIN_TIMEOUT": 15.0,
         }
-        values |= keys
-        model_keys = [k for k in values if k.lower().startswith(("llm", "online", "use"))]
-        for file, chosen in (
-            ("model_config.py", model_keys),
-            ("server_config.py", [k for k in values if k not in model_keys]),
-        ):
-            text = "".join(f"{key} = {pprint.pformat(values[key])}\n" for key in chosen)
-            (self.folder / file).write_text(text)
+        self.values = values | keys
+        self.write()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSGPT", "OPENAI"))}
         self.environ = {
             **kept,
@@ -88,6 +84,19 @@ class Place:
             "OPSGPT_CONFIG_DIR": str(self.folder),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def write(self) -> None:
+        """Writes ``values`` to the two files, where these are not so already."""
+        values = self.values
+        model_keys = [k for k in values if k.lower().startswith(("llm", "online", "use"))]
+        for file, chosen in (
+            ("model_config.py", model_keys),
+            ("server_config.py", [k for k in values if k not in model_keys]),
+        ):
+            text = "".join(f"{key} = {pprint.pformat(values[key])}\n" for key in chosen)
+            path = self.folder / file
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
 
     @property
     def base_url(self) -> str:
@@ -111,6 +120,13 @@ class Place:
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from dev_opsgpt.cli import main"
         return self.command("-c", f"{code}; main()", *words, stdin=stdin)
 
+    def reload(self, *, ok: bool = True) -> str:
+        """What ``opsgpt reload`` says of ``values``."""
+        self.write()
+        done = self.opsgpt("reload")
+        assert done.returncode == (0 if ok else 1), done
+        return done.stdout
+
     def running(self) -> dict[str, Any]:
         """What the run file says."""
         (path,) = (Path(self.environ["XDG_RUNTIME_DIR"]) / "opsgpt").glob("*.json")
@@ -133,6 +149,41 @@ class Place:
             yield service
         finally:
             service.end()
+
+
+class Answer(threading.Thread):
+    """A stream in flight: started, and read to its end beside the test."""
+
+    def __init__(self, service: "Service", model: str) -> None:
+        super().__init__()
+        self.url = f"{service.place.base_url}/chat/completions"
+        self.body = {
+            "model": model,
+            "messages": [{"role": "user", "content": "?"}],
+            "stream": True,
+        }
+        self.began = threading.Event()
+        self.lines: list[str] = []
+        self.start()
+        assert self.began.wait(30)
+
+    def run(self) -> None:
+        try:
+            with httpx.stream(
+                "POST", self.url, json=self.body, timeout=30, trust_env=False
+            ) as response:
+                for line in response.iter_lines():
+                    self.lines.append(line)
+                    self.began.set()
+        except httpx.HTTPError as error:
+            self.lines.append(type(error).__name__)
+        self.began.set()
+
+    def whole(self) -> bool:
+        """Whether it has come to its end, with all of its words; waits for it."""
+        self.join(PATIENCE)
+        words = [line for line in self.lines if '"w' in line]
+        return "data: [DONE]" in self.lines and len(words) == len(set(words)) >= 10
 
 
 class Service:
@@ -179,6 +230,10 @@ class Service:
                 found[" ".join(role)] = int(path.name)
         return found
 
+    def roles(self, role: str) -> list[int]:
+        """The process ids of the children with this role."""
+        return [pid for line, pid in self.children().items() if line.split()[0] == role]
+
     def child(self, role: str) -> int | None:
         """The process id of the child with this role, or with this word on its command line."""
         return next((pid for line, pid in self.children().items() if role in line.split()), None)
@@ -188,6 +243,17 @@ class Service:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], **fields}
         url = f"{self.place.base_url}/chat/completions"
         return httpx.post(url, json=body, timeout=PATIENCE, trust_env=False)
+
+    def status(self, model: str, key: str | None = None) -> int:
+        """The status of a stream's answer, of which nothing is read but the beginning."""
+        body = {"model": model, "messages": [{"role": "user", "content": "?"}], "stream": True}
+        url = f"{self.place.base_url}/chat/completions"
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        with httpx.stream(
+            "POST", url, json=body, headers=headers, timeout=PATIENCE, trust_env=False
+        ) as answer:
+            next(answer.iter_raw(), b"")
+            return answer.status_code
 
     def controller(self, path: str, body: Any = None) -> Any:
         """A call to the controller with its secret: POST with a body, GET without."""

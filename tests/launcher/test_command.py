@@ -3,17 +3,9 @@ from typing import Any
 
 import pytest
 
-from dev_opsgpt.config import Settings, load_settings
-from dev_opsgpt.launcher.command import launch, log_folder
+from dev_opsgpt.launcher.command import launch
 from dev_opsgpt.launcher.plan import Selection
 from tests.launcher.stack import Place
-
-
-def test_log_folder_lies_beside_the_configuration(tmp_path: Path) -> None:
-    place = Place(tmp_path, LOG_DIR="my-logs")
-    assert log_folder(load_settings(place.folder, {})) == tmp_path / "my-logs"
-    assert log_folder(load_settings(place.folder, {"OPSGPT__LOG_DIR": "/a/b"})) == Path("/a/b")
-    assert log_folder(Settings()) == Path("logs")
 
 
 @pytest.mark.parametrize(

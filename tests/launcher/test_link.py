@@ -7,7 +7,20 @@ import socket
 import sys
 import textwrap
 
-from dev_opsgpt.launcher.link import LINK, Failed, Link, Ready, Stopped, decode
+import pytest
+
+from dev_opsgpt.config import Settings
+from dev_opsgpt.launcher.handed import Handed, pack
+from dev_opsgpt.launcher.link import (
+    LINK,
+    Applied,
+    Failed,
+    LauncherGone,
+    Link,
+    Ready,
+    Stopped,
+    decode,
+)
 from tests.launcher.stack import ROOT, alive
 
 CHILD = """
@@ -38,7 +51,7 @@ def test_news_go_over_the_wire() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         link = Link(theirs)
-        news = [Ready(1, "http://a"), Failed("no", 70, 2), Stopped(3)]
+        news = [Ready(1, "http://a"), Failed("no", 70, 2), Stopped(3), Applied(4, 1, "no")]
         for item in news:
             link.tell(item)
         assert [decode(line) for line in ours.recv(4096).splitlines()] == news
@@ -55,6 +68,36 @@ def test_child_started_by_hand_has_no_launcher() -> None:
     link = Link.from_environment({})
     link.tell(Stopped(1))
     link.watch(lambda: None)
+    assert link.receive() is None
+
+
+def test_configuration_comes_over_the_link() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        handed = Handed(Settings(log_dir="x"), ("gateway",))
+        ours.sendall(pack(handed))
+        link = Link(theirs)
+        assert link.receive() == handed
+        ours.close()
+        with pytest.raises(LauncherGone):
+            link.receive()
+
+
+async def test_each_further_configuration_is_told() -> None:
+    process, ours = await child(
+        """
+        gone = threading.Event()
+        print(found.receive().settings.log_dir, flush=True)
+        found.watch(gone.set, lambda handed: print(handed.settings.log_dir, flush=True))
+        gone.wait()
+        """
+    )
+    for name in ("a", "b", "c"):
+        ours.sendall(pack(Handed(Settings(log_dir=name), ())))
+    assert process.stdout is not None
+    assert [await process.stdout.readline() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
+    ours.close()
+    assert await process.wait() == 0
 
 
 async def test_loss_of_the_launcher_is_noticed() -> None:

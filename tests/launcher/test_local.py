@@ -3,47 +3,16 @@
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.launcher.stack import Place, Service, alive, until
+from tests.launcher.stack import Answer, Place, alive, until
 
 pytestmark = pytest.mark.slow
 
 LLM_API = "dev_opsgpt/service/llm_api.py"
-
-
-class Answer(threading.Thread):
-    """A stream in flight: started, and read to its end beside the test."""
-
-    def __init__(self, service: Service, model: str) -> None:
-        super().__init__()
-        self.url = f"{service.place.base_url}/chat/completions"
-        self.body = {
-            "model": model,
-            "messages": [{"role": "user", "content": "?"}],
-            "stream": True,
-        }
-        self.began = threading.Event()
-        self.lines: list[str] = []
-        self.start()
-        assert self.began.wait(30)
-
-    def run(self) -> None:
-        try:
-            with httpx.stream(
-                "POST", self.url, json=self.body, timeout=30, trust_env=False
-            ) as response:
-                for line in response.iter_lines():
-                    self.lines.append(line)
-                    self.began.set()
-        except httpx.HTTPError as error:
-            self.lines.append(type(error).__name__)
-        self.began.set()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,12 @@ from dev_opsgpt.launcher.plan import (
     CHILD,
     ONLINE_MODELS,
     LaunchPlan,
+    Listen,
+    ProcessSpec,
     Selection,
     engine_of,
+    gateway_at,
+    gateway_index,
     make_plan,
 )
 
@@ -180,3 +185,29 @@ def test_engine_of() -> None:
         "forced": "llama_cpp",
         "fast": "vllm",
     }
+
+
+def gateways(**keys: Any) -> list[ProcessSpec]:
+    found = make_plan(settings(**keys), Selection(), "launcher", Path("/run"))
+    return [spec for spec in found.processes if spec.role == "gateway"]
+
+
+def test_several_gateways_share_a_port_and_a_folder() -> None:
+    specs = gateways(FSCHAT_OPENAI_API={"gateway_workers": 3})
+    assert [spec.name for spec in specs] == ["gateway", "gateway (2)", "gateway (3)"]
+    assert [gateway_index(spec) for spec in specs] == [0, 1, 2]
+    assert {spec.listen for spec in specs} == {
+        Listen("127.0.0.1", 8888, 'FSCHAT_OPENAI_API["port"]')
+    }
+    for spec in specs:
+        words = spec.arguments
+        assert words[words.index("--count") + 1] == "3"
+        assert words[words.index("--runtime-dir") + 1] == "/run"
+
+
+def test_gateway_under_another_number() -> None:
+    (spec,) = gateways()
+    moved = gateway_at(spec, 7, 9)
+    assert gateway_index(moved) == 7
+    assert moved.arguments[moved.arguments.index("--count") + 1] == "9"
+    assert gateway_at(moved, 0, 1) == spec

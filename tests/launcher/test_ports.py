@@ -1,7 +1,10 @@
 import socket
 
+import pytest
+
 from dev_opsgpt.launcher.plan import Listen
-from dev_opsgpt.launcher.ports import is_free, taken
+from dev_opsgpt.launcher.ports import claim, is_free, taken
+from dev_opsgpt.transport.server import PortInUse, bind
 from tests.launcher.stack import free_ports
 
 
@@ -20,3 +23,20 @@ def test_one_line_for_each_port_with_its_key() -> None:
 def test_address_of_another_machine_cannot_be_bound() -> None:
     (line,) = taken([Listen("192.0.2.1", 1234, "key")])
     assert "192.0.2.1:1234" in line
+
+
+def test_port_that_several_may_listen_on_is_one_launchers() -> None:
+    (port,) = free_ports(1)
+    listen = Listen("127.0.0.1", port, 'FSCHAT_OPENAI_API["port"]')
+    with claim(listen):
+        with pytest.raises(PortInUse, match="another launcher") as caught:
+            claim(listen)
+        assert f"127.0.0.1:{port}" in str(caught.value)
+        claim(Listen("127.0.0.2", port, "")).close()
+    claim(listen).close()
+
+
+def test_port_that_is_shared_is_taken_for_everybody_else() -> None:
+    with bind("127.0.0.1", 0, reuse_port=True) as sock:
+        sock.listen()
+        assert not is_free("127.0.0.1", sock.getsockname()[1])

@@ -64,3 +64,12 @@ def test_next_best_folder_is_taken(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path / "home")}
     folder = run_file(tmp_path / "a", environ).parent
     assert folder == tmp_path / "home" / ".cache" / "opsgpt" / "run"
+
+
+def test_what_is_published_anew_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with hold(path, RUNNING) as publish:
+        for gateway in ("http://127.0.0.1:1", "http://127.0.0.1:88888", None):
+            moved = Running(1, "c", gateway, "s", "/a/b")
+            publish(moved)
+            assert read(path) == moved

@@ -2,13 +2,17 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dev_opsgpt.config import Settings
 from dev_opsgpt.launcher import unit as unit_module
-from dev_opsgpt.launcher.link import Exit, Failed, News, Ready, Stopped
+from dev_opsgpt.launcher.handed import Handed, receive
+from dev_opsgpt.launcher.link import Applied, Exit, Failed, News, Ready, Stopped
 from dev_opsgpt.launcher.logs import LogFile
 from dev_opsgpt.launcher.plan import Listen, PlannedWorker, ProcessSpec
 from dev_opsgpt.launcher.unit import State, Unit, describe, verdict
@@ -24,6 +28,7 @@ class Played:
         self.tell = heard
         self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.asked = False
+        self.sent: list[Handed] = []
 
     async def wait(self) -> int:
         return await self.code
@@ -31,6 +36,14 @@ class Played:
     def end(self, code: int) -> None:
         if not self.code.done():
             self.code.set_result(code)
+
+    def send(self, data: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(data)
+            handed = receive(theirs)
+        assert handed is not None
+        self.sent.append(handed)
 
     def terminate(self) -> None:
         self.asked = True
@@ -234,3 +247,54 @@ async def test_command_that_does_not_exist_is_a_failure(tmp_path: Path) -> None:
     unit.start()
     await unit.settle()
     assert "cannot start nothing" in unit.parts[1].message
+
+
+async def test_running_process_takes_another_configuration(make: Callable[..., Stage]) -> None:
+    stage = make(5)
+    life = await stage.life(1)
+    life.tell(Ready(5, "http://real:5"))
+    spec = replace(stage.unit.spec, settings=Settings(log_dir="other"))
+    applying = asyncio.create_task(stage.unit.apply(spec, 5))
+    async with asyncio.timeout(5):
+        while not life.sent:
+            await asyncio.sleep(0.005)
+    assert life.sent[0].settings == spec.settings
+    assert not applying.done()
+    life.tell(Applied(5, life.sent[0].number))
+    assert await applying == ""
+    applying = asyncio.create_task(stage.unit.apply(spec, 5))
+    async with asyncio.timeout(5):
+        while len(life.sent) < 2:
+            await asyncio.sleep(0.005)
+    life.tell(Applied(5, life.sent[1].number, "not that"))
+    assert await applying == "not that"
+
+
+async def test_process_that_does_not_answer_has_not_taken_it(make: Callable[..., Stage]) -> None:
+    stage = make(5)
+    (await stage.life(1)).tell(Ready(5, "http://real:5"))
+    reason = await stage.unit.apply(stage.unit.spec, 0.05)
+    assert reason == "it has not taken the new configuration within 0.05 s"
+
+
+async def test_process_that_dies_meanwhile_begins_with_it(make: Callable[..., Stage]) -> None:
+    stage = make(5)
+    life = await stage.life(1)
+    life.tell(Ready(5, "http://real:5"))
+    spec = replace(stage.unit.spec, settings=Settings(log_dir="other"))
+    applying = asyncio.create_task(stage.unit.apply(spec, 5))
+    async with asyncio.timeout(5):
+        while not life.sent:
+            await asyncio.sleep(0.005)
+    life.end(-9)
+    assert await applying == ""
+    assert (await stage.life(2)).spec.settings == spec.settings
+
+
+async def test_process_that_is_told_to_stop_is_leaving(make: Callable[..., Stage]) -> None:
+    stage = make(5)
+    (await stage.life(1)).tell(Ready(5, "http://real:5"))
+    assert not stage.unit.leaving
+    stage.unit.leave()
+    assert stage.unit.leaving
+    assert stage.unit.parts[5].leaving

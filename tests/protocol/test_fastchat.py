@@ -69,6 +69,13 @@ def test_registration_as_fschat_sends_it() -> None:
     assert found.opsgpt is None
 
 
+def test_a_worker_of_ours_that_says_nothing_of_its_abilities() -> None:
+    found = msgspec.json.decode(b'{"kind": "opsgpt", "limit": 3}', type=fastchat.OpsgptInfo)
+    assert found.abilities == fastchat.Abilities(
+        context_length=None, tools=None, vision=None, json_output=None
+    )
+
+
 def test_generation_parameters_as_fschat_sends_them() -> None:
     body = b"""{"model": "m", "prompt": "p", "temperature": 0.7, "logprobs": null, "top_p": 1.0,
         "top_k": -1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_new_tokens": 16,

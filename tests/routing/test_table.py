@@ -130,7 +130,8 @@ def test_split_queue(queue: int, limit: int, split: tuple[int, int]) -> None:
 
 
 def test_a_row_survives_the_wire() -> None:
-    row = worker("http://a:1", "m", launcher="l", upstream_models={"m": "up"}, multimodal=True)
+    able = {"context_length": 9, "tools": True, "vision": False, "json_output": None}
+    row = worker("http://a:1", "m", launcher="l", upstream_models={"m": "up"}, **able)
     assert msgspec.json.decode(msgspec.json.encode(row), type=Worker) == row
 
 

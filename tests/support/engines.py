@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, UpstreamFailed
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
-from dev_opsgpt.worker.engine import Delta, TokenLogprob, ToolCallDelta, Usage
+from dev_opsgpt.worker.engine import Abilities, Delta, TokenLogprob, ToolCallDelta, Usage
 
 
 class ScriptedEngine:
@@ -17,6 +17,7 @@ class ScriptedEngine:
     """
 
     context_length = 4096
+    abilities = Abilities(context_length=4096, tools=True, vision=False)
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay

@@ -1,25 +1,20 @@
-"""``least_load``, the default: the smallest share of its capacity in use; equals take turns."""
+"""``least_load``: the smallest share of its capacity in use; equals take turns."""
 
 from collections.abc import Sequence
-from math import inf
-from random import Random
 
-from dev_opsgpt.routing.candidate import C, Candidate
+from dev_opsgpt.routing.candidate import Asked, C, Policy
+from dev_opsgpt.routing.load import load, nth_least
 
 
-def least_load(candidates: Sequence[C], turn: int, rng: Random) -> C | None:
+class LeastLoad(Policy):
     """The candidate with the least (running + waiting) / (limit * speed).
 
     Equals take turns, so an idle fleet is used evenly.
     """
-    if not candidates:
-        return None
-    loads = [_load(candidate) for candidate in candidates]
-    least = min(loads)
-    equals = [candidate for candidate, load in zip(candidates, loads, strict=True) if load == least]
-    return equals[turn % len(equals)]
 
+    _turn = -1
 
-def _load(candidate: Candidate) -> float:
-    capacity = max(1, candidate.limit) * candidate.speed
-    return (candidate.running + candidate.waiting) / capacity if capacity > 0 else inf
+    def choose(self, candidates: Sequence[C], asked: Asked, now: float) -> C | None:
+        """Looks at every candidate."""
+        self._turn += 1
+        return candidates[nth_least([load(candidate) for candidate in candidates], self._turn)]

@@ -1,11 +1,16 @@
 """``round_robin``: one after the other, whatever their load."""
 
 from collections.abc import Sequence
-from random import Random
 
-from dev_opsgpt.routing.candidate import C
+from dev_opsgpt.routing.candidate import Asked, C, Policy
 
 
-def round_robin(candidates: Sequence[C], turn: int, rng: Random) -> C | None:
+class RoundRobin(Policy):
     """The candidate whose turn it is."""
-    return candidates[turn % len(candidates)] if candidates else None
+
+    _turn = -1
+
+    def choose(self, candidates: Sequence[C], asked: Asked, now: float) -> C | None:
+        """Looks at none of them."""
+        self._turn += 1
+        return candidates[self._turn % len(candidates)]

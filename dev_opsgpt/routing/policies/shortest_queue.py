@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from math import inf
-from random import Random
 
-from dev_opsgpt.routing.candidate import C, Candidate
+from dev_opsgpt.routing.candidate import Asked, C, Candidate, Policy
 
 
-def shortest_queue(candidates: Sequence[C], turn: int, rng: Random) -> C | None:
+class ShortestQueue(Policy):
     """The candidate with the least queue_length / speed; of equals the first."""
-    return min(candidates, key=_length, default=None)
+
+    def choose(self, candidates: Sequence[C], asked: Asked, now: float) -> C | None:
+        """Looks at every candidate."""
+        return min(candidates, key=_length)
 
 
 def _length(candidate: Candidate) -> float:

@@ -22,7 +22,7 @@ from dev_opsgpt.service.model_workers.params import (
 )
 from dev_opsgpt.service.model_workers.telling import ProviderAnswer
 from dev_opsgpt.service.model_workers.tokens import estimate, estimate_messages
-from dev_opsgpt.worker.engine import Delta, EngineError
+from dev_opsgpt.worker.engine import Abilities, Delta, EngineError
 
 Params = TypeVar("Params", bound=ApiConfigParams)
 
@@ -52,6 +52,17 @@ class ProviderEngine:
     def context_length(self) -> int:
         """Tokens that prompt and answer share, as the class says."""
         return self.worker.context_len
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the class says that it supports: what it does not name is refused."""
+        supports, context = self.worker.supports, self.worker.context_len
+        return Abilities(
+            context_length=context if isinstance(context, int) and context > 0 else None,
+            tools="tools" in supports,
+            vision="content_parts" in supports,
+            json_output="response_format" in supports,
+        )
 
     async def start(self) -> None:
         """Checks the entry. Raises ``EngineError``."""

@@ -137,5 +137,7 @@ def make_engine(
     )
     limit, defaults = worker.limit_worker_concurrency, worker.default_params
     if isinstance(made, OpenAIWorker):
-        return OpenAIEngine(made, name=name, limit=limit, default_params=defaults)
+        return OpenAIEngine(
+            made, name=name, limit=limit, default_params=defaults, context=worker.n_ctx
+        )
     return ProviderEngine(made, name=name, limit=limit, default_params=defaults)

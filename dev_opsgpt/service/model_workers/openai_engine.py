@@ -15,7 +15,7 @@ from dev_opsgpt.service.model_workers.outcomes import answered
 from dev_opsgpt.service.model_workers.upstream import Answer
 from dev_opsgpt.transport.asgi import send_body
 from dev_opsgpt.transport.server import Send
-from dev_opsgpt.worker.engine import Delta
+from dev_opsgpt.worker.engine import Abilities, Delta
 from dev_opsgpt.worker.openai_stream import read_stream
 from dev_opsgpt.worker.relay import Fields, pass_on
 
@@ -36,7 +36,8 @@ class OpenAIEngine(ProviderEngine):
     """Serves a model through an ``OpenAIWorker``.
 
     The provider judges the request, so every field reaches it; only ``model`` becomes the name
-    that it knows. Its answer comes back unchanged, ``model`` included.
+    that it knows. Its answer comes back unchanged, ``model`` included. ``context`` is the model's
+    context in tokens, where the configuration tells it.
     """
 
     def __init__(
@@ -46,9 +47,19 @@ class OpenAIEngine(ProviderEngine):
         name: str | None = None,
         limit: int = 5,
         default_params: Mapping[str, Any] | None = None,
+        context: int | None = None,
     ) -> None:
         super().__init__(worker, name=name, limit=limit, default_params=default_params)
         self._openai = worker
+        self._context = context
+
+    @property
+    def abilities(self) -> Abilities:
+        """Unknown where chats are relayed: any model may be behind the provider's API, and the
+        class's ``context_len`` is no more than a default then."""
+        if self.relays(CHAT):
+            return Abilities(context_length=self._context)
+        return super().abilities
 
     def relays(self, path: str) -> bool:
         """Whether a route is relayed: it is, unless the class has a method of its own for it."""

@@ -85,7 +85,7 @@ class DirectUpstream:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         response = await self._client.send(origin, origin.head("POST", path, headers), body)
         try:
-            yield Answer(response.status, response.headers, aiter(response))
+            yield Answer(response.status, list(response.headers.items()), aiter(response))
         finally:
             response.close()
 

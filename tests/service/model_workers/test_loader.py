@@ -23,7 +23,7 @@ from dev_opsgpt.service.model_workers.loader import (
 )
 from dev_opsgpt.service.model_workers.openai import ExampleWorker, OpenAIWorker
 from dev_opsgpt.service.model_workers.openai_engine import OpenAIEngine
-from dev_opsgpt.worker.engine import EngineError
+from dev_opsgpt.worker.engine import Abilities, EngineError
 
 from .vendors import Settings
 
@@ -187,6 +187,46 @@ def test_context_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(engine) is ProviderEngine
     assert engine.context_length == 5
     assert (made.controller_addr, made.worker_addr, made.no_register) == ("http://c", "http://w", 1)
+
+
+def test_a_class_can_do_what_it_supports(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seeing(ApiModelWorker):
+        supports = frozenset({"tools", "content_parts"})
+
+        def __init__(self, **kwargs: Any) -> None:
+            kwargs.setdefault("context_len", 32000)
+            super().__init__(**kwargs)
+
+    class Plain(ApiModelWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.context_len = None  # type: ignore[assignment]
+
+    register(monkeypatch, Seeing)
+    register(monkeypatch, Plain)
+    seeing = make_engine("m", {"provider": "Seeing"}, Settings())
+    assert seeing.abilities == Abilities(
+        context_length=32000, tools=True, vision=True, json_output=False
+    )
+    told = make_engine("m", {"provider": "Seeing"}, Settings(n_ctx=100))
+    assert told.abilities.context_length == 100
+    plain = make_engine("m", {"provider": "Plain"}, Settings())
+    assert plain.abilities == Abilities(tools=False, vision=False, json_output=False)
+
+
+def test_what_is_behind_a_relay_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(ExampleWorker):
+        def do_chat(self, params: ApiChatParams) -> Any:
+            return {"error_code": 0, "text": ""}
+
+    register(monkeypatch, Own)
+    assert make_engine("m", {"provider": "ExampleWorker"}, Settings()).abilities == Abilities()
+    told = make_engine("m", {"provider": "ExampleWorker"}, Settings(n_ctx=100))
+    assert told.abilities == Abilities(context_length=100)
+    own = make_engine("m", {"provider": "Own"}, Settings())
+    assert own.abilities == Abilities(
+        context_length=16384, tools=False, vision=False, json_output=False
+    )
 
 
 def test_a_constructor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

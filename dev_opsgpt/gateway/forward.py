@@ -1,0 +1,258 @@
+"""Finds who serves a request: replica by replica, model by model, until one answers or all have
+failed. Nothing has been sent to the client as long as this goes on."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
+from random import Random
+from typing import Protocol
+
+from dev_opsgpt.gateway.attempt import Asker, Pair
+from dev_opsgpt.gateway.lines import Lines
+from dev_opsgpt.gateway.request import Request
+from dev_opsgpt.gateway.routes import Route, Routes
+from dev_opsgpt.protocol.errors import ApiError, ModelNotFound, Overloaded, Unavailable
+from dev_opsgpt.routing.capabilities import card_of, fits
+from dev_opsgpt.routing.dispatch import Dispatcher
+from dev_opsgpt.routing.fleet import Fleet, Replica
+from dev_opsgpt.routing.retry import RetryBudget, backoff
+
+# Seconds after which a client may try a model again that nobody can serve now: a breaker or a
+# restart takes about as long.
+RETRY_AFTER = 2
+
+
+class Events(Protocol):
+    """Who is told of what happens on the way; metrics are."""
+
+    def retried(self, model: str) -> None:
+        """One more replica is asked."""
+
+    def fell_back(self, model: str, to: str) -> None:
+        """Another model is asked."""
+
+    def hedged(self, model: str) -> None:
+        """A second replica is asked beside the first."""
+
+    def shed(self, model: str) -> None:
+        """A request was turned away, since too many wait."""
+
+
+class _Shed(Overloaded):
+    """The gateway turned a request away, no worker did: others of the model will not do better."""
+
+
+class Forwarder:
+    """Serves requests by the fleet. ``clock`` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        routes: Routes,
+        dispatcher: Dispatcher,
+        asker: Asker,
+        budget: RetryBudget,
+        events: Events,
+        *,
+        clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self._fleet = fleet
+        self.routes = routes
+        self.dispatcher = dispatcher
+        self.budget = budget
+        self._asker = asker
+        self._events = events
+        self._clock = clock
+        self._rng = rng
+        self.lines = Lines(self._offer, self._leave, clock)
+
+    def known(self, model: str) -> bool:
+        """Whether somebody serves the model, or should, or it is a name for others that do."""
+        now = self._clock()
+        if self._fleet.ready(model, now) or self._fleet.expected(model, now):
+            return True
+        route = self.routes.of(model)
+        return route is not self.routes.default and bool(route.fallbacks)
+
+    async def serve(self, request: Request, route: Route) -> None:
+        """Answers the request: by its model, whose ``route`` it is, or by one of the fallbacks
+        that fit. Raises ``ApiError`` while nothing has been sent."""
+        self.budget.request(self._clock())
+        model, tried = request.model, request.tried
+        fallbacks: list[str] | None = None
+        while True:
+            try:
+                replica = self._choose(request, model, tried)
+                if replica is None:
+                    replica = await self._wait(request, model, route)
+                tried.append(replica)
+                request.record.attempts += 1
+                if route.timed:
+                    await self._ask_in_time(request, model, route, tried)
+                    return
+                try:
+                    await self._asker.ask(request, model, replica)
+                    return
+                finally:
+                    self._leave(replica)
+            except ApiError as error:
+                if request.exchange.started or not _may_differ(error):
+                    raise
+                if self._may_retry(error, model, route, tried):
+                    self.budget.spend(self._clock())
+                    self._events.retried(model)
+                else:
+                    if fallbacks is None:
+                        fallbacks = list(route.fallbacks)
+                    following = self._next(fallbacks, request)
+                    if following is None:
+                        raise self._final(error, request) from None
+                    self._events.fell_back(model, following)
+                    model, route = following, self.routes.of(following)
+                    tried = request.tried = []
+                    request.begun = request.elapsed()
+                    continue
+            await asyncio.sleep(backoff(len(tried), self._rng))
+            request.begun = request.elapsed()
+
+    async def _ask_in_time(
+        self, request: Request, model: str, route: Route, tried: list[Replica]
+    ) -> None:
+        """Asks the last of ``tried`` where somebody waits with a watch, and perhaps one more
+        replica beside it."""
+        pair = Pair(tried[-1], partial(self._second, request, model), self._leave)
+        try:
+            await self._asker.ask_in_time(request, model, route, pair)
+        finally:
+            pair.close()
+
+    async def _wait(self, request: Request, model: str, route: Route) -> Replica:
+        """Waits in line for a replica."""
+        began = self._clock()
+        try:
+            return await self.lines.wait(model, request, route.queue_size, route.queue_timeout)
+        except Overloaded as error:
+            self._events.shed(model)
+            raise _Shed(error.message, retry_after=error.retry_after) from None
+        finally:
+            request.record.queued += self._clock() - began
+            request.begun = request.elapsed()
+
+    def _second(self, request: Request, model: str) -> Replica | None:
+        """One more replica to be asked beside the first; None where there is none to spare, or
+        more of this would be too much: it counts as a retry does."""
+        now = self._clock()
+        if not self.budget.allows(now):
+            return None
+        others = self._untried(request, self._able(request, model, now))
+        # FastChat's protocol is another one: nothing is asked beside, or instead of, it.
+        others = [replica for replica in others if replica.row.kind != "fastchat"]
+        replica = self._pick(request, model, others, now) if others else None
+        if replica is not None:
+            self.budget.spend(now)
+            request.tried.append(replica)
+            request.record.attempts += 1
+            self._events.hedged(model)
+        return replica
+
+    def _offer(self, model: str, request: Request) -> Replica | None:
+        """A free replica for one who waits in line; one that has failed it already only where
+        there is no other."""
+        now = self._clock()
+        ready = self._able(request, model, now)
+        if request.tried:
+            ready = self._untried(request, ready) or ready
+        try:
+            return self._pick(request, model, ready, now)
+        except ApiError:
+            # Nobody is left to wait for, as far as is known now; they may come back.
+            return None
+
+    def _choose(self, request: Request, model: str, tried: Collection[Replica]) -> Replica | None:
+        """A replica, which the request counts for from now on; None where it has to wait. Raises
+        ``Unavailable``, ``ModelNotFound``."""
+        now = self._clock()
+        if model is request.model:
+            ready = self._fleet.ready(model, now)
+        else:
+            ready = self._able(request, model, now)
+        if tried:
+            ready = self._untried(request, ready)
+        elif self.lines.busy and ready and self.lines.waits(model):
+            return None
+        return self._pick(request, model, ready, now)
+
+    def _able(self, request: Request, model: str, now: float) -> list[Replica]:
+        """The replicas of a model that may take the request: of one that it falls back to those
+        only that are not known to be unable."""
+        ready = self._fleet.ready(model, now)
+        if model == request.model:
+            return ready
+        route = self.routes.of(model)
+        return [one for one in ready if fits(card_of(one.row, route), request.needs)]
+
+    def _untried(self, request: Request, ready: list[Replica]) -> list[Replica]:
+        return [replica for replica in ready if replica not in request.tried]
+
+    def _pick(
+        self, request: Request, model: str, ready: list[Replica], now: float
+    ) -> Replica | None:
+        choose = self.dispatcher.choose
+        replica = choose(model, ready, request.asked, now)
+        if replica is None:
+            raise self._nobody(model, now)
+        if replica.in_flight >= replica.capacity:
+            ready = [replica for replica in ready if replica.in_flight < replica.capacity]
+            replica = choose(model, ready, request.asked, now)
+            if replica is None:
+                return None
+        self._fleet.taken(replica, now)
+        return replica
+
+    def _leave(self, replica: Replica) -> None:
+        replica.in_flight -= 1
+        if self.lines.busy:
+            for model in replica.row.models:
+                self.lines.pump(model)
+
+    def _nobody(self, model: str, now: float) -> ApiError:
+        if self._fleet.expected(model, now):
+            message = f"No worker can serve the model '{model}' now; try again shortly."
+            return Unavailable(message, code="model_unavailable", retry_after=RETRY_AFTER)
+        return ModelNotFound(f"The model '{model}' does not exist.", param="model")
+
+    def _may_retry(
+        self, error: ApiError, model: str, route: Route, tried: Collection[Replica]
+    ) -> bool:
+        """Whether one more replica may be asked, and there is one."""
+        if not tried or len(tried) > route.retries or isinstance(error, _Shed):
+            return False
+        now = self._clock()
+        return self.budget.allows(now) and bool(self._fleet.candidates(model, now, tried))
+
+    def _next(self, fallbacks: list[str], request: Request) -> str | None:
+        """The next of the fallbacks that is there and able."""
+        now = self._clock()
+        while fallbacks:
+            model = fallbacks.pop(0)
+            if model != request.model and self._able(request, model, now):
+                return model
+        return None
+
+    def _final(self, error: ApiError, request: Request) -> ApiError:
+        """What the client is told where nobody could serve the request. A name that stands for
+        other models exists, though nobody serves it and they cannot now."""
+        if isinstance(error, ModelNotFound) and self._stands_for_others(request.model):
+            message = f"No model behind '{request.model}' can serve this now; try again shortly."
+            return Unavailable(message, code="model_unavailable", retry_after=RETRY_AFTER)
+        return error
+
+    def _stands_for_others(self, model: str) -> bool:
+        now = self._clock()
+        return any(self._fleet.expected(one, now) for one in self.routes.of(model).fallbacks)
+
+
+def _may_differ(error: ApiError) -> bool:
+    """Whether somebody else may answer otherwise: not where the request is at fault."""
+    return error.status >= 429 or error.status == ModelNotFound.status

@@ -1,0 +1,68 @@
+"""The service's own folders: where its logs lie, what it keeps, and what lives as long as it."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from dev_opsgpt.config import Settings
+
+RUN = "run"
+LOCK = "lock"
+
+
+def log_folder(settings: Settings) -> Path:
+    """``LOG_DIR``; a relative one lies beside the configuration folder."""
+    return _beside(settings, settings.log_dir)
+
+
+def data_folder(settings: Settings) -> Path:
+    """``DATA_DIR``; a relative one lies beside the configuration folder."""
+    return _beside(settings, settings.data_dir)
+
+
+@contextlib.contextmanager
+def run_folder(data: Path, launcher: str) -> Iterator[Path]:
+    """A new folder under ``data`` that only the user can enter, for what the processes of one
+    launcher share while they live. It is removed at the end, and so are those that launchers
+    which were killed have left. Raises ``OSError`` where there can be none."""
+    parent = data / RUN
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        _remove_unheld(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"{quote(launcher, safe='.+@')}-", dir=parent))
+    # The kernel lets go of it however this process ends.
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _beside(settings: Settings, name: str) -> Path:
+    folder = Path(name).expanduser()
+    config_dir = settings.origin.config_dir
+    return folder if config_dir is None else config_dir.resolve().parent / folder
+
+
+def _remove_unheld(folder: Path) -> None:
+    """Removes the folder of a launcher that is gone. One without a lock is being made just now, or
+    is none of ours."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)

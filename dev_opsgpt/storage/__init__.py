@@ -1,0 +1,1 @@
+"""What is kept: keys and usage, in SQLite or PostgreSQL. Blocking; to be used from threads."""

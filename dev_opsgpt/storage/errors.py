@@ -1,0 +1,5 @@
+"""What storage raises."""
+
+
+class StorageError(Exception):
+    """The database cannot be used; the message is one line and holds no credential."""

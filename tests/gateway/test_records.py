@@ -1,0 +1,245 @@
+"""One record for each request, whatever became of it: as the database has it in the end."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dev_opsgpt.gateway.routes import Route
+from tests.support.engines import ScriptedEngine
+from tests.support.stack import SECRET, Stack, running
+from tests.support.upstream import Call, Upstream, attached, chat, hang, quiet, refuses, until
+
+ADMIN = {"authorization": f"Bearer {SECRET}"}
+PRICED = Route(input_price=1e6, cached_input_price=0.5e6, output_price=2e6)
+
+
+class Book:
+    """The records that the gateway has written."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._read = 0
+
+    async def new(self, number: int) -> list[dict[str, Any]]:
+        """Exactly so many that came since the last look."""
+        params = {"after": self._read, "limit": 1000}
+        found: list[dict[str, Any]] = []
+        async with asyncio.timeout(5):
+            while len(found) < number:
+                await asyncio.sleep(0.05)
+                answer = await self.stack.client.get(
+                    "/v1/usage/records", params=params, headers=ADMIN
+                )
+                found = answer.json()["data"]
+        assert len(found) == number
+        self._read = found[-1]["id"]
+        return found
+
+    async def none(self) -> None:
+        """None came since the last look, and none comes."""
+        await asyncio.sleep(0.7)
+        params = {"after": self._read}
+        answer = await self.stack.client.get("/v1/usage/records", params=params, headers=ADMIN)
+        assert answer.json()["data"] == []
+
+
+async def make_key(stack: Stack, **fields: Any) -> dict[str, str]:
+    answer = await stack.client.post("/admin/keys", json=fields, headers=ADMIN)
+    assert answer.status_code in (200, 201), answer.text
+    return {"authorization": f"Bearer {answer.json()['key']}", "id": answer.json()["id"]}
+
+
+@asynccontextmanager
+async def booked(tmp_path: Path, **gateway: Any) -> AsyncIterator[tuple[Stack, Book]]:
+    options = {"database_url": f"sqlite:///{tmp_path}/usage.db"} | gateway
+    async with running({"echo": [ScriptedEngine(0.01)]}, **options) as stack:
+        yield stack, Book(stack)
+
+
+def usage_in(answer: httpx.Response) -> list[Any]:
+    lines = [line for line in answer.text.splitlines() if line.startswith("data: {")]
+    return [
+        chunk["usage"]
+        for chunk in (json.loads(line.removeprefix("data: ")) for line in lines)
+        if "usage" in chunk
+    ]
+
+
+async def test_every_ending(tmp_path: Path) -> None:
+    routes = {"echo": PRICED, "named": Route(fallbacks=("echo",))}
+    async with booked(tmp_path, routes=routes, max_body_size=100_000) as (stack, book):
+        key = await make_key(stack, owner="team")
+        other = await make_key(stack, models=["other"])
+        expected: list[dict[str, Any]] = []
+        answers: list[httpx.Response] = []
+
+        async def post(
+            text: str = "a b c",
+            path: str = "/v1/chat/completions",
+            *,
+            headers: dict[str, str] = key,
+            wants: dict[str, Any] | None,
+            **fields: Any,
+        ) -> httpx.Response:
+            body = chat(text, **fields)
+            answer = await stack.client.post(path, json=body, headers=headers, timeout=0.5)
+            if wants is not None:
+                expected.append({"path": path, "stream": fields.get("stream", False)} | wants)
+                answers.append(answer)
+                assert answer.status_code == wants["status"], answer.text
+            return answer
+
+        tokens = {"prompt_tokens": 3, "completion_tokens": 3, "cached_tokens": 1}
+        good = {"status": 200, "error": None, "served": "echo", "attempts": 1}
+        good |= {"replica": stack.workers[0].address, **tokens, "cost": 2 * 1.0 + 1 * 0.5 + 3 * 2.0}
+        await post(wants=good)
+        for options in ({}, {"include_usage": False}, None):
+            answer = await post(stream=True, stream_options=options, wants=good)
+            assert usage_in(answer) == [], "nobody asked for it"
+        assert usage_in(await post(stream=True, wants=good)) == []
+        told = await post(stream=True, stream_options={"include_usage": True}, wants=good)
+        assert [u["prompt_tokens"] for u in usage_in(told) if u] == [3]
+        await post(model="named", stream=True, wants=good | {"model": "named"})
+        voice = await post(path="/chat/completions", wants=good | {"stream": True})
+        assert voice.headers["content-type"].startswith("text/event-stream")
+
+        failed: dict[str, Any] = {"cost": None, "prompt_tokens": None, "completion_tokens": None}
+        bad = failed | {"status": 400}
+        await post(temperature=9, wants=bad | {"error": "out_of_range", "attempts": 1})
+        too_long = bad | {"error": "context_length_exceeded"}
+        await post("refuse", wants=too_long)
+        await post("refuse", stream=True, wants=too_long)
+        wrong = {"error": "invalid_value", "model": "", "stream": False}
+        await post(stream="yes", wants=bad | wrong)
+        missing = {"status": 404, "error": "model_not_found", "model": "no", "attempts": 0}
+        await post(model="no", wants=failed | missing)
+        denied = {"status": 403, "error": "model_not_allowed", "key": other["id"], "owner": ""}
+        await post(headers=other, wants=failed | denied)
+        large = {"status": 413, "error": "request_too_large", "model": "", "stream": False}
+        await post("x" * 200_000, wants=failed | large)
+        for stranger in ({}, {"authorization": "Bearer sk-no"}):
+            assert (await post(headers=stranger, wants=None)).status_code == 401
+
+        # The engine breaks, time is up, or the client leaves.
+        await post("break", stream=True, wants={"status": 200, "error": "upstream_failed"})
+        late = key | {"x-request-timeout": "0.1"}
+        timeout = {"error": "request_timeout"}
+        await post("hang", headers=late, wants=failed | timeout | {"status": 504})
+        await post("hang", stream=True, headers=late, wants=timeout | {"status": 200})
+        for stream in (False, True):
+            with pytest.raises(httpx.ReadTimeout):
+                await post("hang", stream=stream, wants=None)
+            await quiet(stack)
+            left = {"status": 499, "error": "client_disconnected", "stream": stream}
+            expected.append(left | ({} if stream else failed))
+
+        records = await book.new(len(expected))
+        for record, wanted in zip(records, expected, strict=True):
+            whole = {"model": "echo", "key": key["id"], "owner": "team", "client": "127.0.0.1"}
+            whole |= wanted
+            assert {name: record[name] for name in whole} == whole
+            assert record["duration"] > 0
+            if record["stream"] and record["status"] in (200, 499):
+                assert 0 < record["first_token"] < record["duration"]
+                assert record["completion_tokens"] >= 1, "what its client had is counted"
+                assert record["cost"] > 0
+        ids = [answer.headers["x-request-id"] for answer in answers]
+        assert [record["request_id"] for record in records[: len(ids)]] == ids
+
+        embeddings = {"model": "echo", "input": "x"}
+        await stack.client.post("/v1/embeddings", json=embeddings, headers=key)
+        completion = {"model": "echo", "prompt": "x"}
+        await stack.client.post("/v1/completions", json=completion, headers=key)
+        first, second = await book.new(2)
+        assert (first["path"], first["prompt_tokens"]) == ("/v1/embeddings", 7)
+        assert (second["path"], second["prompt_tokens"]) == ("/v1/completions", 5)
+        await book.none()
+
+
+async def test_a_server_s_endings(tmp_path: Path) -> None:
+    async def breaks(call: Call) -> None:
+        await call.begin()
+        await call.chunk("one", usage=None)
+        await call.chunk("two", usage=None)
+        await asyncio.sleep(0.05)
+        call.reset()
+
+    async def tells_nothing(call: Call) -> None:
+        call.body.pop("stream_options")
+        await call.say("two words")
+
+    async def counts_on(call: Call) -> None:
+        """The usage so far in every chunk, as some servers tell it."""
+        await call.begin()
+        for number in range(1, 4):
+            usage = {"prompt_tokens": 4, "completion_tokens": number}
+            await call.chunk("word", usage=usage)
+        await call.raw(b"data: [DONE]\n\n")
+        call.writer.write(b"0\r\n\r\n")
+
+    behaviours: dict[str, Callable[[Call], Awaitable[None]]] = {
+        "breaks": breaks,
+        "hangs": hang,
+        "refuses": refuses(503, retry_after="3"),
+        "tells": lambda call: call.say(),
+        "tells_nothing": tells_nothing,
+        "counts_on": counts_on,
+    }
+    servers = {name: [Upstream(behave)] for name, behave in behaviours.items()}
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with attached(servers, route=PRICED, read_timeout=0.3, database_url=database) as stack:
+        book = Book(stack)
+        endings = (
+            ("breaks", 200, "upstream_disconnected", 2),
+            ("hangs", 504, "upstream_timeout", None),
+            ("refuses", 503, "no_503", None),
+            ("tells", 200, None, 3),
+            ("tells_nothing", 200, None, 2),
+            ("counts_on", 200, None, 3),
+        )
+        for name, status, _, _ in endings:
+            answer = await stack.client.post(
+                "/v1/chat/completions", json=chat(model=name, stream=True)
+            )
+            assert answer.status_code == status
+            if status == 200:
+                assert usage_in(answer) == []
+        for record, ending in zip(await book.new(len(endings)), endings, strict=True):
+            found = [record[name] for name in ("served", "status", "error", "completion_tokens")]
+            assert tuple(found) == ending
+            assert (record["cost"] is None) is (record["completion_tokens"] is None)
+        asked = servers["tells"][0].calls[-1].body
+        assert asked["stream_options"] == {"include_usage": True}
+        hanging = servers["hangs"][0]
+        assert hanging.calls[-1].left
+        await until(lambda: hanging.at_work == 0)
+        await book.none()
+
+
+async def test_none_is_lost_when_the_gateway_stops(tmp_path: Path) -> None:
+    """Those of the last moment, and of requests that it did not wait for any longer."""
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with running(
+        {"echo": [ScriptedEngine()]}, database_url=database, drain_timeout=1.0
+    ) as stack:
+        for _ in range(20):
+            await stack.client.post("/v1/chat/completions", json=chat())
+        hanging = [
+            asyncio.create_task(
+                stack.client.post("/v1/chat/completions", json=chat("hang", stream=stream))
+            )
+            for stream in (False, True)
+        ]
+        await asyncio.sleep(0.2)
+        await stack.gateway.stop()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    async with running({}, database_url=database) as again:
+        found = await Book(again).new(22)
+    assert [record["status"] for record in found[:20]] == [200] * 20
+    assert all(record["status"] in (499, 200) and record["error"] for record in found[20:])

@@ -6,10 +6,23 @@ A further router is one small file in ``contenders/`` with a class of this shape
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 MODEL = "mock"
 """The model that requests ask for, and that the upstream lists."""
+
+Kind = Literal["plain", "burst", "paced", "slow"]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The server behind a contender: the base ``url`` of an OpenAI server that serves ``MODEL``
+    (``/models``, ``/chat/completions``; ``/health`` beside the base), and the ``kind`` of its
+    answers, for a contender that speaks another dialect and has to bring its own such server."""
+
+    url: str
+    kind: Kind
 
 
 class Contender(Protocol):
@@ -21,13 +34,19 @@ class Contender(Protocol):
     """The base of its routes, such as ``http://127.0.0.1:8888/v1``; set by ``start``."""
     headers: Mapping[str, str]
     """What its callers have to send, such as a key."""
+    rewrites: bool
+    """Whether it writes answers anew: then their content is checked, else every byte."""
+    heavy: bool
+    """Whether a request takes it tens of milliseconds of CPU. Then every answer is read to its
+    end, for what is unfinished when the time is over would be a large part of the whole."""
 
-    def start(self, upstream: str, folder: Path) -> None:
-        """Returns when requests are answered.
+    def version(self) -> str:
+        """What is measured, such as "1.22.1"."""
+        ...
 
-        ``upstream`` is the base URL of an OpenAI server that serves ``MODEL`` (``/models``,
-        ``/chat/completions``); configuration and logs go into ``folder``. Raises ``StartFailed``.
-        """
+    def start(self, upstream: Target, folder: Path) -> None:
+        """Returns when requests are answered; configuration and logs go into ``folder``.
+        Raises ``StartFailed``."""
         ...
 
     def pids(self) -> Sequence[int]:

@@ -1,40 +1,77 @@
 """An OpenAI server that streams canned events, lean enough not to be the bottleneck:
-``python -m benchmarks.mock burst|paced PORT``.
+``python -m benchmarks.mock burst|paced|slow PORT``.
 
 Every event is an HTTP chunk of its own, as real servers send them. "burst" sends 200 at once,
-"paced" 50, one every 20 ms.
+"paced" 50, one every 20 ms, "slow" 30, one a second. Who asks for the usage gets it in one more.
 """
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import httptools
 import msgspec
 import uvloop
 
-from benchmarks.contender import MODEL
-from benchmarks.upstream import listing
+from benchmarks.contender import MODEL, Kind
+from benchmarks.upstream import CHAT, listing
 
-BURST_CHUNKS = 200
-PACED_CHUNKS = 50
-PACE = 0.02
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
+USAGE = {"prompt_tokens": 11, "completion_tokens": 50, "total_tokens": 61}
+_ASKED = b'"include_usage":true'
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """Of a stream: how many events beside ``[DONE]``, and the seconds between two."""
+
+    events: int
+    pace: float
+
+
+SHAPES: Mapping[Kind, Shape] = MappingProxyType(
+    {"burst": Shape(200, 0.0), "paced": Shape(50, 0.02), "slow": Shape(30, 1.0)}
+)
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """What a stream sends: its first frame with the head, the next ``pace`` later; and the frames
+    for those who asked for the usage."""
+
+    frames: list[bytes]
+    frames_with_usage: list[bytes]
+    pace: float
+
+
+Answer = bytes | Stream
+"""Either a whole response, or a stream."""
+
+
+def words(count: int) -> list[str]:
+    """The text of a stream of ``count`` events, piece by piece; the last event has none."""
+    return [f" word{number:03}" for number in range(count - 1)]
 
 
 def events(count: int) -> list[bytes]:
     """``count`` chat chunks and ``[DONE]``, as server-sent events."""
-    words = [_chunk({"content": f" word{number:03}"}, None) for number in range(count - 1)]
-    return [*words, _chunk({}, "stop"), b"data: [DONE]\n\n"]
+    pieces = [_chunk([_choice({"content": word}, None)]) for word in words(count)]
+    return [*pieces, _chunk([_choice({}, "stop")]), b"data: [DONE]\n\n"]
 
 
-def _chunk(delta: dict[str, str], finish: str | None) -> bytes:
+def _choice(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
     value = {
         "id": "chatcmpl-0123456789abcdef",
         "object": "chat.completion.chunk",
         "created": 1700000000,
         "model": MODEL,
-        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
+        "choices": choices,
+        **more,
     }
     return b"data: %b\n\n" % msgspec.json.encode(value)
 
@@ -44,17 +81,35 @@ def framed(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-class Mock(asyncio.Protocol):
-    """One connection."""
+def stream(pieces: list[bytes], pace: float, last: Sequence[bytes] = ()) -> Stream:
+    """Pieces as HTTP chunks, all at once where there is no pace; the last two go together, as
+    ``[DONE]`` does with the last event. ``last`` come before it for those who ask."""
+    *first, end, done = [framed(piece) for piece in pieces]
+    usage = b"".join(framed(piece) for piece in last)
+    plain = [*first, end + done + LAST]
+    full = [*first, end + usage + done + LAST]
+    if not pace:
+        plain, full = [b"".join(plain)], [b"".join(full)]
+    return Stream(plain, full, pace)
 
-    def __init__(self, *, paced: bool) -> None:
-        frames = [framed(event) for event in events(PACED_CHUNKS if paced else BURST_CHUNKS)]
-        # The [DONE] goes along with the last chunk.
-        frames[-2:] = [frames[-2] + frames[-1] + LAST]
-        self._frames = frames if paced else [b"".join(frames)]
+
+def json_answer(body: bytes) -> bytes:
+    """A whole response."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+class Canned(asyncio.Protocol):
+    """One connection. ``answers`` are by path, ``otherwise`` is sent for any other path."""
+
+    def __init__(self, answers: Mapping[bytes, Answer], otherwise: bytes) -> None:
+        self._answers = answers
+        self._otherwise = otherwise
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
         self._path = b""
+        self._asked = False
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,23 +124,28 @@ class Mock(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """The parser has read the path."""
         self._path = url
+        self._asked = False
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has read a part of the body."""
+        self._asked = self._asked or _ASKED in body
 
     def on_message_complete(self) -> None:
         """The parser has read a request."""
-        if self._path == b"/v1/chat/completions":
-            self._send(0, asyncio.get_running_loop().time())
-            return
-        body = listing()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        self._transport.write(head % len(body) + body)
+        answer = self._answers.get(self._path, self._otherwise)
+        if isinstance(answer, Stream):
+            frames = answer.frames_with_usage if self._asked else answer.frames
+            self._send(frames, answer.pace, 0, self._loop.time())
+        else:
+            self._transport.write(answer)
 
-    def _send(self, number: int, started: float) -> None:
-        frame = self._frames[number]
+    def _send(self, frames: list[bytes], pace: float, number: int, started: float) -> None:
+        frame = frames[number]
         self._transport.write(HEAD + frame if number == 0 else frame)
         number += 1
-        if number < len(self._frames):
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(started + number * PACE, self._send, number, started)
+        if number < len(frames):
+            due = started + number * pace
+            self._timer = self._loop.call_at(due, self._send, frames, pace, number, started)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
@@ -93,13 +153,21 @@ class Mock(asyncio.Protocol):
             self._timer.cancel()
 
 
-async def _serve(kind: str, port: int) -> None:
+async def serve(answers: Mapping[bytes, Answer], otherwise: bytes, port: int) -> None:
+    """Serves on loopback until the process is ended."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Mock(paced=kind == "paced"), "127.0.0.1", port, backlog=4096
+        lambda: Canned(answers, otherwise), "127.0.0.1", port, backlog=4096
     )
     await server.serve_forever()
 
 
+def main(kind: Kind, port: int) -> None:
+    """Streams of that kind for a chat, the list of models for anything else."""
+    shape = SHAPES[kind]
+    chat = stream(events(shape.events), shape.pace, [_chunk([], usage=USAGE)])
+    uvloop.run(serve({CHAT: chat}, json_answer(listing()), port))
+
+
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1], int(sys.argv[2])))
+    main(sys.argv[1], int(sys.argv[2]))  # type: ignore[arg-type]

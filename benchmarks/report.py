@@ -1,56 +1,88 @@
 """A run's figures as tables for people (Markdown, so that they can be kept) and as JSON."""
 
-import os
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from benchmarks import machine, targets
+from benchmarks.contenders import DIRECT
 from benchmarks.dataplane import Figures, Scenario
 from benchmarks.engine import TokenFigures
+from benchmarks.replicas import ReplicaFigures
+from benchmarks.streams import StreamFigures
+
+RIVALS = {"nginx": "nginx", "rust": "best Rust", "litellm": "LiteLLM"}
 
 
 class Result(msgspec.Struct):
     """Everything one run found, and what it ran on. ``scenarios`` maps a scenario's name to its
-    contenders' figures, ``names`` a contender to what the tables call it."""
+    contenders' figures, ``names`` a contender to what the tables call it, ``versions`` to what was
+    measured, ``left_out`` ("smg in A") to why it was not; ``idle`` a scenario to the CPU time, in
+    per cent of a core, that all contenders but the one in turn used at worst."""
 
     at: str
-    cores: int
-    python: str
-    load_before: float
+    machine: dict[str, str]
+    how: dict[str, int]
     names: dict[str, str]
-    scenarios: dict[str, dict[str, Figures]]
-    engine: list[TokenFigures]
+    versions: dict[str, str]
+    scenarios: dict[str, dict[str, Figures]] = {}
+    idle: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    engine: list[TokenFigures] = []
+    streams: list[StreamFigures] = []
+    replicas: list[ReplicaFigures] = []
 
 
-def new_result(names: dict[str, str]) -> Result:
-    """An empty result of this machine and moment."""
-    return Result(
-        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        cores=len(os.sched_getaffinity(0)),
-        python=platform.python_version(),
-        load_before=round(os.getloadavg()[0], 2),
-        names=names,
-        scenarios={},
-        engine=[],
-    )
+def new_result(names: dict[str, str], versions: dict[str, str], how: dict[str, int]) -> Result:
+    """An empty result of this machine and moment; ``how`` holds the rounds and seconds."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Result(at=at, machine=machine.facts(), how=how, names=names, versions=versions)
 
 
 def scenario_table(
-    scenario: Scenario, figures: dict[str, Figures], names: dict[str, str], baseline: str
+    scenario: Scenario, figures: Mapping[str, Figures], names: Mapping[str, str]
 ) -> str:
-    """One scenario's table; ratios are to ``baseline``, where it was measured."""
-    base = figures.get(baseline)
+    """One scenario's table; ratios are of CPU time, to the rivals that were measured."""
+    rivals = targets.rivals(figures)
+    direct = figures.get(DIRECT)
     rows = []
     for key, one in figures.items():
-        ratio = f"{one.cpu / base.cpu:.1f}" if base is not None and base.cpu and one.cpu else "–"
-        cpu = f"{one.cpu:.3f}" if one.cpu else "–"
-        cells = [names[key], cpu, ratio, f"{one.rate:,.0f}", f"{one.p50:.1f}", f"{one.p99:.1f}"]
-        rows.append([*cells, str(one.failed)])
-    head = ["", "CPU ms/request", "× nginx", "requests/s", "p50 ms", "p99 ms", "failed"]
-    return f"{scenario.name}: {scenario.title}\n\n{markdown(head, rows)}"
+        ratios = [_ratio(one.cpu, rivals[rival]) for rival in rivals]
+        added = "–" if direct is None or key == DIRECT else f"{one.first - direct.first:.2f}"
+        times = [f"{one.rate:,.0f}", f"{one.p50:,.1f}", f"{one.p99:,.1f}", added]
+        cpu = f"{one.cpu:,.3f}" if one.cpu else "–"
+        rows.append([names[key], cpu, *ratios, *times, str(one.failed)])
+    over = [f"× {RIVALS[rival]}" for rival in rivals]
+    head = ["", "CPU ms/request", *over, "requests/s", "p50 ms", "p99 ms", "+ first token ms"]
+    return f"{scenario.name}: {scenario.title}\n\n{markdown([*head, 'failed'], rows)}"
+
+
+def _ratio(cpu: float, rival: float) -> str:
+    if not cpu:
+        return "–"
+    return significant(cpu / rival)
+
+
+def significant(value: float) -> str:
+    """Two significant digits, all of what stands before the point."""
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if value < 1 else f"{value:.1f}"
+
+
+def targets_table(scenarios: Mapping[str, Mapping[str, Figures]]) -> str:
+    """What was to be reached, and what was."""
+    rows = []
+    for target in targets.TARGETS:
+        ratio = targets.reached(target, scenarios)
+        verdict = "not measured" if ratio is None else "yes" if ratio <= target.ratio else "no"
+        got = "–" if ratio is None else significant(ratio)
+        rows.append(
+            [f"{target.scenario} × {RIVALS[target.rival]}", f"{target.ratio:g}", got, verdict]
+        )
+    return markdown(["CPU time of a request", "to reach", "measured", "reached"], rows)
 
 
 def engine_table(figures: Sequence[TokenFigures]) -> str:
@@ -59,8 +91,67 @@ def engine_table(figures: Sequence[TokenFigures]) -> str:
         [str(one.concurrent), f"{one.raw:,.0f}", f"{one.ours:,.0f}", f"{one.ours / one.raw:.2f}"]
         for one in figures
     ]
-    head = ["concurrent", "llama.cpp's own server", "gateway, worker, engine", "ratio"]
-    return f"Engine: generated tokens/s, tiny-chat on the CPU\n\n{markdown(head, rows)}"
+    return markdown(
+        ["concurrent", "llama.cpp's own server", "gateway, worker, engine", "ratio"], rows
+    )
+
+
+def streams_table(figures: Sequence[StreamFigures]) -> str:
+    """Streams that were open at once."""
+    rows = [
+        [
+            str(one.processes),
+            f"{one.at_once:,}",
+            f"{one.failed:,}",
+            f"{one.kibibytes:.1f}",
+            f"{one.cpu:.2f}",
+            f"{one.late:.0f}",
+        ]
+        for one in figures
+    ]
+    head = ["gateway processes", "open at once", "failed", "KiB/stream", "CPU ms/stream"]
+    return markdown([*head, "p99 late ms"], rows)
+
+
+def replicas_table(figures: Sequence[ReplicaFigures]) -> str:
+    """A gateway that starts in front of many replicas."""
+    rows = [
+        [
+            f"{one.replicas:,}",
+            f"{one.registered:.1f}",
+            f"{one.served:.1f}",
+            f"{one.gateway_mebibytes:.0f}",
+            f"{one.controller_mebibytes:.0f}",
+            f"{one.gateway_cpu:.1f}",
+            f"{one.controller_cpu:.1f}",
+            f"{one.reached:,} ({one.least}–{one.most})",
+            str(one.failed),
+        ]
+        for one in figures
+    ]
+    head = ["replicas", "registered after s", "gateway serves all after s", "gateway MiB"]
+    head += ["controller MiB", "gateway CPU % idle", "controller CPU % idle"]
+    return markdown([*head, "reached (requests each)", "failed"], rows)
+
+
+def machine_text(result: Result) -> str:
+    """What was measured, on what, how."""
+    facts = ", ".join(f"{name} {value}" for name, value in result.machine.items())
+    # Ours is one program, however many ways it is measured.
+    programs = {
+        f"{result.names[name].partition(',')[0]} {version}": None
+        for name, version in result.versions.items()
+        if version
+    }
+    versions = ", ".join(programs)
+    how = ", ".join(f"{name} {value}" for name, value in result.how.items())
+    lines = [f"{result.at}: {facts}; {how}.", f"Versions: {versions}."]
+    if result.idle:
+        idle = ", ".join(f"{value:.1f} % in {name}" for name, value in result.idle.items())
+        lines.append(f"CPU time, of one core, of all whose turn it was not, at worst: {idle}.")
+    if result.left_out:
+        lines.append(f"Not measured: {', '.join(result.left_out)}.")
+    return "\n\n".join(lines)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -87,3 +178,8 @@ def write(result: Result, folder: Path) -> Path:
     path = folder / f"{result.at.replace(':', '')}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     return path
+
+
+def read(path: Path) -> Result:
+    """The result of an earlier run. Raises ``OSError``, ``msgspec.ValidationError``."""
+    return msgspec.json.decode(path.read_bytes(), type=Result)

@@ -44,3 +44,9 @@ def path_of(name: str) -> str:
     if found is None:
         raise ToolMissing(f"{name} is not installed.")
     return found
+
+
+def nginx_version() -> str:
+    """Such as "1.22.1"."""
+    done = subprocess.run([path_of("nginx"), "-v"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().rpartition("/")[2]

@@ -1,15 +1,20 @@
-"""The servers that stand for a model: nginx for canned answers, ``mock.py`` for streams."""
+"""The servers that stand for a model: nginx for canned answers, ``mock.py`` for streams.
+
+nginx could send a canned stream too, as a file; but in one piece of known length, which costs a
+router far less to pass on than the chunks that a model's server sends one by one.
+"""
 
 import sys
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.contender import MODEL
+from benchmarks.contender import MODEL, Kind, Target
 from benchmarks.processes import Process, free_port
 from benchmarks.tools import path_of
 
 ANSWER_BYTES = 550
+CHAT = b"/v1/chat/completions"
 
 
 def answer() -> bytes:
@@ -34,6 +39,12 @@ def answer() -> bytes:
     return bare.replace(b'"content":""', b'"content":"%b"' % words.encode())
 
 
+def text() -> str:
+    """The text in that answer."""
+    content = msgspec.json.decode(answer())["choices"][0]["message"]["content"]
+    return str(content)
+
+
 def listing() -> bytes:
     """The answer of ``/v1/models``."""
     entry = {"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "benchmarks"}
@@ -41,11 +52,11 @@ def listing() -> bytes:
 
 
 class Upstream:
-    """One running mock. ``kind`` is "plain", "burst" or "paced"; ``url`` ends in ``/v1``."""
+    """One running mock; ``target`` is what contenders are given."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: Kind, folder: Path) -> None:
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}/v1"
+        self.target = Target(f"http://127.0.0.1:{port}/v1", kind)
         log = folder / f"upstream-{kind}.log"
         if kind == "plain":
             conf = folder / "upstream.conf"
@@ -57,7 +68,7 @@ class Upstream:
 
     def wait(self) -> None:
         """Returns when it answers. Raises ``StartFailed``."""
-        self._process.wait_for(f"{self.url}/models")
+        self._process.wait_for(f"{self.target.url}/models")
 
     def stop(self) -> None:
         """Ends it."""

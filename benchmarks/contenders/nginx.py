@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.contender import Target
 from benchmarks.processes import Process, free_port
-from benchmarks.tools import path_of
+from benchmarks.tools import nginx_version, path_of
 from benchmarks.upstream import nginx_config
 
 
@@ -13,17 +14,23 @@ class Nginx:
     """Debian's nginx."""
 
     name = "nginx as a reverse proxy"
+    rewrites = False
+    heavy = False
 
     def __init__(self) -> None:
         self.url = ""
         self.headers: Mapping[str, str] = {}
         self._process: Process | None = None
 
-    def start(self, upstream: str, folder: Path) -> None:
+    def version(self) -> str:
+        """As it says."""
+        return nginx_version()
+
+    def start(self, upstream: Target, folder: Path) -> None:
         """Returns when it answers."""
         port = free_port()
         conf = folder / "nginx.conf"
-        conf.write_text(_config(folder, port, urlsplit(upstream).netloc))
+        conf.write_text(_config(folder, port, urlsplit(upstream.url).netloc))
         log = folder / "nginx.log"
         self._process = Process([path_of("nginx"), "-e", str(log), "-c", str(conf)], log)
         self.url = f"http://127.0.0.1:{port}/v1"

@@ -61,7 +61,8 @@ class RouteSettings(Section):
     """Seconds that a request may take, from its arrival to the end of its answer. A client may ask
     for less with the header `x-request-timeout`."""
     first_token_timeout: Seconds | None = None
-    """Seconds until the first byte of an answer; after it another worker is tried."""
+    """Seconds until the first byte of a streamed answer; after it another worker is tried. What
+    waits for plain answers is `read_timeout`, or `hedge_after`."""
     retries: int | None = Field(default=None, ge=0)
     """How many other workers are tried while nothing of an answer has been sent. Left out:
     `FSCHAT_OPENAI_API["retries"]`."""
@@ -70,7 +71,7 @@ class RouteSettings(Section):
     to be able to do what the request asks for is passed over."""
     hedge_after: Seconds | None = None
     """Seconds without a first byte after which a second worker is asked as well; the first to
-    answer wins. Left out: never."""
+    answer wins. Counts towards `retry_budget`. Left out: never."""
     queue_size: int = Field(default=1000, ge=0)
     """Requests that may wait in the gateway while every worker of the model is busy."""
     queue_timeout: Seconds = 60.0

@@ -178,6 +178,8 @@ class HotPath:
             error = UpstreamTimeout(message, code="request_timeout")
             if not exchange.started:
                 raise error from None
+            if exchange.response_complete:
+                return
             record.error = error.code
             if record.stream:
                 finish_stream(request)

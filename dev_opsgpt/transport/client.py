@@ -167,6 +167,8 @@ class Client:
         """Fails every exchange with an origin that turned out to be dead, and forgets its
         connections."""
         for response in [r for r, o in self._active.items() if o is origin]:
+            # ``send`` shall not begin anew there, as it does where a kept connection was stale.
+            response.received = True
             response.fail(error)
         self.forget(origin)
 

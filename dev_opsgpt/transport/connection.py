@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import (
@@ -184,6 +185,10 @@ class Connection(HttpToolsProtocol):
         if handler is None and not url.startswith(b"/"):
             url = heads.origin_form(url)
             handler = self._hot.get(url.partition(b"?")[0])
+        if handler is None and b"%" in url:
+            path, mark, query = url.partition(b"?")
+            handler = self._hot.get(unquote_to_bytes(path))
+            url = unquote_to_bytes(path) + mark + query if handler is not None else url
         if handler is not None and self.parser.get_method() == b"POST":
             self._in_head = False
             self._begin(handler, url, fields, version)
@@ -296,9 +301,20 @@ class Connection(HttpToolsProtocol):
         except ApiError as error:
             exchange.refusal = error
         else:
-            waits = b"expect" in fields and _waits_for_leave(fields, version)
-            if waits and self._running is exchange:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            declared = fields.get(b"content-length", b"")
+            # A length of seven digits and more may be too large; most are not even looked at.
+            if len(declared) > 6 and int(declared) > handler.max_body:
+                exchange.too_large()
+                return
+            exchange.waits = b"expect" in fields and _waits_for_leave(fields, version)
+            if self._running is exchange:
+                self._give_leave(exchange)
+
+    def _give_leave(self, exchange: Exchange) -> None:
+        """Tells a client to send the body where it waits for that."""
+        if exchange.waits:
+            exchange.waits = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _partly_received(self, size: int) -> None:
         """More of the request is to come: what there is of it is looked after. ``size`` is that of
@@ -411,6 +427,10 @@ class Connection(HttpToolsProtocol):
             self._running = waiting
             if waiting.whole:
                 waiting.run(self.loop)
+            elif waiting.refusal is not None:
+                self._refuse(waiting, waiting.refusal)
+            else:
+                self._give_leave(waiting)
             return
         _Head(cycle, self.loop)
         super()._start_asgi_task(cycle, app)

@@ -78,6 +78,7 @@ class Exchange:
         "response_complete",
         "started",
         "task",
+        "waits",
         "whole",
     )
     message_event = _Nothing()
@@ -109,7 +110,7 @@ class Exchange:
         self.extra = b""
         self.refusal: ApiError | None = None
         self.whole = self.started = self.response_complete = False
-        self.disconnected = self.paused = False
+        self.disconnected = self.paused = self.waits = False
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -121,15 +122,18 @@ class Exchange:
         if self.refusal is None:
             for part in parts:
                 self._size += len(part)
-            limit = self.handler.max_body
-            if self._size > limit:
-                self._parts = []
-                message = f"The request body is larger than {limit} bytes."
-                self.refusal = RequestTooLarge(message)
-                self.handler.refused(self, self.refusal)
+            if self._size > self.handler.max_body:
+                self.too_large()
             else:
                 self._parts += parts
         parts.clear()
+
+    def too_large(self) -> None:
+        """The body is larger than the handler takes, or will be."""
+        self._parts = []
+        message = f"The request body is larger than {self.handler.max_body} bytes."
+        self.refusal = RequestTooLarge(message)
+        self.handler.refused(self, self.refusal)
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """The request is whole and it is its turn."""

@@ -12,7 +12,7 @@ from dev_opsgpt.protocol.errors import (
     NotFound,
     RequestTooLarge,
 )
-from dev_opsgpt.transport.asgi import AnswerCut, refuse_body, send_error
+from dev_opsgpt.transport.asgi import AnswerCut, ClientGone, refuse_body, send_error
 from dev_opsgpt.transport.server import App, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Router:
             await refuse_body(receive, send, error)
         except ApiError as error:
             await send_error(send, error)
-        except AnswerCut:
+        except (AnswerCut, ClientGone):
             raise
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
@@ -73,9 +73,9 @@ class Router:
         if handler is not None:
             return handler
         if methods is not None:
-            raise MethodNotAllowed(f"{path} answers {', '.join(methods)}, not {method}.")
+            raise _not_allowed(path, method, ", ".join(methods))
         if path in self._elsewhere:
-            raise MethodNotAllowed(f"{path} answers {self._elsewhere[path]}, not {method}.")
+            raise _not_allowed(path, method, self._elsewhere[path])
         if self._fallback is None:
             raise NotFound(f"There is no {path} here.")
         return self._fallback
@@ -91,3 +91,8 @@ class Router:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _not_allowed(path: str, method: str, allowed: str) -> MethodNotAllowed:
+    message = f"{path} answers {allowed}, not {method}."
+    return MethodNotAllowed(message, headers={"allow": allowed})

@@ -91,7 +91,8 @@ def test_a_scenario_from_start_to_end(tmp_path: Path) -> None:
         assert figures.requests >= PACED.concurrent
         assert (figures.cpu, figures.failed) == (0, 0)
         assert 0 < figures.first < figures.p50 <= figures.p99
-        assert figures.p50 >= 1000 * (mock.SHAPES["paced"].events - 1) * mock.SHAPES["paced"].pace
+        # Milliseconds; timers may ring a little early.
+        assert figures.p50 > 990 * (mock.SHAPES["paced"].events - 1) * mock.SHAPES["paced"].pace
     assert left_out["missing"] == "nowhere to be had"
     assert "does not pass" in left_out["elsewhere"]
     assert any("round 1 of 1" in line for line in said)

@@ -84,11 +84,12 @@ async def test_every_ending(tmp_path: Path) -> None:
             path: str = "/v1/chat/completions",
             *,
             headers: dict[str, str] = key,
+            patience: float = 5.0,
             wants: dict[str, Any] | None,
             **fields: Any,
         ) -> httpx.Response:
             body = chat(text, **fields)
-            answer = await stack.client.post(path, json=body, headers=headers, timeout=0.5)
+            answer = await stack.client.post(path, json=body, headers=headers, timeout=patience)
             if wants is not None:
                 expected.append({"path": path, "stream": fields.get("stream", False)} | wants)
                 answers.append(answer)
@@ -131,10 +132,11 @@ async def test_every_ending(tmp_path: Path) -> None:
         late = key | {"x-request-timeout": "0.1"}
         timeout = {"error": "request_timeout"}
         await post("hang", headers=late, wants=failed | timeout | {"status": 504})
+        late["x-request-timeout"] = "0.8"
         await post("hang", stream=True, headers=late, wants=timeout | {"status": 200})
         for stream in (False, True):
             with pytest.raises(httpx.ReadTimeout):
-                await post("hang", stream=stream, wants=None)
+                await post("hang", stream=stream, patience=0.8, wants=None)
             await quiet(stack)
             left = {"status": 499, "error": "client_disconnected", "stream": stream}
             expected.append(left | ({} if stream else failed))

@@ -10,6 +10,8 @@ from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.protocol.errors import InternalError
 from dev_opsgpt.protocol.openai import ChatRequest
 from dev_opsgpt.routing.breaker import BreakerOptions
+from dev_opsgpt.routing.fleet import Fleet
+from dev_opsgpt.routing.table import Worker
 from dev_opsgpt.worker.engine import Delta, Engine
 from tests.support.engines import ScriptedEngine
 from tests.support.stack import running
@@ -235,3 +237,14 @@ async def test_a_client_that_reads_nothing_holds_its_server_back() -> None:
             last = (last + data)[-14:]
         assert size == most + 14
         assert last == b"data: [DONE]\n\n"
+
+
+def test_of_two_that_were_down_the_one_that_is_back_is_asked() -> None:
+    fleet = Fleet()
+    fleet.upsert([Worker(address=name, models=("echo",), kind="openai") for name in ("a", "b")])
+    first, second = fleet.replicas()
+    fleet.down(first, 0.0)
+    fleet.down(second, 3.0)
+    assert fleet.ready("echo", 4.0) == [first, second], "better than nobody"
+    assert fleet.ready("echo", 6.0) == [first]
+    assert fleet.ready("echo", 9.0) == [first, second]

@@ -284,3 +284,23 @@ def test_origin_parts() -> None:
     assert (origin.host, origin.port, origin.tls, origin.base) == ("::1", 8443, True, "/base")
     assert origin.authority == b"[::1]:8443"
     assert Origin("http://a.example").port == 80
+
+
+async def test_a_dead_origin_is_not_asked_anew_over_another_connection() -> None:
+    """A process that stands still accepts connections all the same, and says nothing on them."""
+
+    async def answers_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) == 1:
+            await plain(b"hello")(reader, writer)
+        else:
+            await reader.read()
+
+    async with peer(answers_once) as (server, origin), Client() as client:
+        assert await get(client, origin) == b"hello"
+        asked = asyncio.create_task(get(client, origin))
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.01)
+        client.abort(origin, ConnectionBroken("The worker is gone."))
+        with pytest.raises(ConnectionBroken):
+            await asyncio.wait_for(asked, 5)
+        assert server.connections == 1

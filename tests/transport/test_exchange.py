@@ -438,3 +438,22 @@ async def test_a_server_that_stops_answers_who_is_there(served: Fixture) -> None
     assert (answer.body, answer.headers.get("connection")) == (b"1", "close")
     assert [(await waiting.answer()).body for _ in range(2)] == [b"2", b"3"]
     await asyncio.wait_for(stopping, 5)
+
+
+async def test_an_escaped_path_means_the_same(served: Fixture) -> None:
+    client = await served.connect()
+    for path in ("/%68ot", "/v1%2Fhot", "/%76%31/hot?a"):
+        await client.send(post(path, b"x"))
+        assert (await client.answer()).body == b"x", path
+
+
+async def test_expect_continue_behind_another_request(served: Fixture) -> None:
+    client = await served.connect()
+    head, _, _ = post("/hot", b"x" * 5, "expect: 100-continue").partition(b"\r\n\r\n")
+    await client.send(post("/hot", b"1", "do: late") + head + b"\r\n\r\n")
+    await asyncio.sleep(0.02)
+    served.hot.go.set()
+    assert (await client.answer()).body == b"1"
+    assert (await client.answer()).status == 100
+    await client.send(b"hello")
+    assert (await client.answer()).body == b"hello"

@@ -1,0 +1,1 @@
+"""The HTTP surface under requests that nobody means well with."""

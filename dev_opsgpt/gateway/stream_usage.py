@@ -143,12 +143,17 @@ class UsageFilter:
 
         Runs for every chunk of every stream; those without usage cost one search.
         """
-        if len(events) > 2 * SEARCHED:
+        if len(events) > 2 * SEARCHED and _KEY not in events[:SEARCHED]:
             # Many events in one piece. To search them all costs more than to pass them on, and
             # servers that tell usage do so in every event, or near the end.
-            if _KEY not in events[:SEARCHED] and _KEY not in events[-SEARCHED:]:
+            if _KEY not in events[-SEARCHED:]:
                 return events
-        elif _KEY not in events:
+            end = sse.whole_events(events[:-SEARCHED])
+            return events[:end] + self._take(events[end:])
+        return self._take(events)
+
+    def _take(self, events: bytes) -> bytes:
+        if _KEY not in events:
             return events
         if not self._asked:
             events = _NULL.sub(b"", events)

@@ -81,6 +81,7 @@ def service(logs: Path) -> Iterator[Service]:
         "OPSGPT__FSCHAT_MODEL_WORKERS__EXAMPLE__PORT": str(example),
         "OPSGPT__ONLINE_LLM_MODEL__EXAMPLE__API_BASE_URL": f"http://127.0.0.1:{port}/v1",
         "OPSGPT__LOG_DIR": str(logs),
+        "OPSGPT__DATA_DIR": str(logs / "data"),
     }
     with start_service(
         HERE, logs, "service", command, "/health", environ=environ, port=port, listening="Try it:"

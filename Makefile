@@ -22,7 +22,7 @@ start: ## installs the base and serves: http://127.0.0.1:8888/v1
 	$(BIN)/python start.py
 
 check: ## formatting, lint, types
-	$(call install,requirements.txt requirements-test.txt,test)
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -41,19 +41,19 @@ test: check system ## everything, in two halves at once; installs what it needs
 	$(BIN)/python -m tests.halves
 
 test-compat: ## all eight mixes with real FastChat parts; makes an environment with torch
-	$(call install,requirements.txt requirements-test.txt,test)
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m pytest -q -m "torch or not soak" tests/compat
 
 bench: ## measures, side by side with others; see benchmarks/
-	$(call install,requirements.txt requirements-test.txt,test)
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m benchmarks
 
 soak: ## 100,000 requests through the gateway; its memory must not grow
-	$(call install,requirements.txt requirements-test.txt,test)
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m pytest -q -rP -m soak tests/soak
 
 chaos: ## kills, stops and releases at random under load for minutes; no request may be lost
-	$(call install,requirements.txt requirements-test.txt,test)
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m pytest -q -rP -m soak tests/chaos
 
 clean: ## removes what the commands above made

@@ -426,7 +426,9 @@ class Connection(HttpToolsProtocol):
         if isinstance(waiting, Exchange):
             self._running = waiting
             if waiting.whole:
-                waiting.run(self.loop)
+                # Not at once: of many that are refused, each would be answered within the one
+                # before it.
+                self.loop.call_soon(waiting.run, self.loop)
             elif waiting.refusal is not None:
                 self._refuse(waiting, waiting.refusal)
             else:

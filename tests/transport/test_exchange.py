@@ -203,6 +203,16 @@ async def test_pipelined_requests_are_answered_in_their_order(served: Fixture) -
     assert bodies[6] == b"7"
 
 
+async def test_many_refused_that_waited_for_one(served: Fixture) -> None:
+    client = await served.connect()
+    wrong = post("/hot", b"", "authorization: wrong")
+    await client.send(post("/hot", b"1", "do: late") + wrong * 600)
+    await asyncio.sleep(0.05)
+    served.hot.go.set()
+    answers = [await client.answer() for _ in range(601)]
+    assert [answer.status for answer in answers] == [200] + [401] * 600
+
+
 async def test_many_pipelined_in_pieces_of_any_size(served: Fixture) -> None:
     whole = b"".join(
         post("/hot" if n % 3 else "/cold", b"%d" % n)

@@ -56,6 +56,8 @@ class ChatPlanner:
                 "This model gives no log probabilities where it has tools.", param="logprobs"
             )
         body: dict[str, Any] = {"messages": messages_of(request)}
+        if request.chat_template_kwargs:
+            body["chat_template_kwargs"] = request.chat_template_kwargs
         if tools:
             body["tools"] = tools
             body["parallel_tool_calls"] = request.parallel_tool_calls is not False
@@ -68,8 +70,11 @@ class ChatPlanner:
         tools = tools_of(request)
         if tools:
             body["tools"] = tools
+        options = dict(request.chat_template_kwargs or {})
         if not thinking:
-            body["chat_template_kwargs"] = {"enable_thinking": False}
+            options["enable_thinking"] = False
+        if options:
+            body["chat_template_kwargs"] = options
         try:
             found = await self._server.post("/apply-template", body)
         except InvalidRequest as error:

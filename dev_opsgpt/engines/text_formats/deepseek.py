@@ -23,4 +23,5 @@ DEEPSEEK = Form(
     ends=(pattern(BLANK, "```", BLANK, CALL_END), pattern(BLANK, CALL_END)),
     more=(_FENCED, _NAMED),
     closes=(pattern(BLANK, END),),
+    tokens=frozenset((END, CALL, SEPARATOR, CALL_END)),
 )

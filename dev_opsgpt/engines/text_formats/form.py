@@ -17,7 +17,8 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     call that begins like one of ``more``, or one of ``closes``, or content.
 
     ``forced`` is what stands before the JSON of a call that must be made. ``short_ids`` says that
-    the chat template takes ids of calls of nine letters and digits only.
+    the chat template takes ids of calls of nine letters and digits only. ``tokens`` are further
+    marks of the format that a tokenizer may have as special tokens.
     """
 
     think: tuple[str, str] = THINK
@@ -30,6 +31,12 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     closes: tuple[Pattern, ...] = ()
     forced: str = ""
     short_ids: bool = False
+    tokens: frozenset[str] = frozenset()
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """All that is text here although it may be special tokens."""
+        return self.tokens.union(self.think, self.opens)
 
 
 PLAIN = Form()

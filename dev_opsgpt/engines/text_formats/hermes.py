@@ -16,4 +16,5 @@ HERMES = Form(
     objects=_HEADS,
     ends=(pattern(BLANK, CALL_END),),
     forced=f"{CALL}\n",
+    tokens=frozenset((CALL_END,)),
 )

@@ -17,6 +17,7 @@ _ONE = object_head(BLANK, key="arguments")
 _NEXT = object_head(BLANK, ",", BLANK, key="arguments")
 _NAMED = (
     pattern(BLANK, NAME, BLANK, ARGS, BLANK, OBJECT),
+    pattern(BLANK, NAME, BLANK, CALL_ID, BLANK, NAME, BLANK, ARGS, BLANK, OBJECT),
     pattern(BLANK, NAME, BLANK, OBJECT),
 )
 
@@ -27,5 +28,6 @@ MISTRAL = Form(
     more=(_NEXT,),
     closes=(pattern(BLANK, "]"),),
     short_ids=True,
+    tokens=frozenset((ARGS, CALL_ID)),
 )
 MAGISTRAL = msgspec.structs.replace(MISTRAL, think=("[THINK]", "[/THINK]"))

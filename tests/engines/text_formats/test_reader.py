@@ -78,6 +78,7 @@ def read(form: Form, pieces: list[str], reason: str = "stop", **fields: Any) -> 
         (MISTRAL, f"Well. {LIST}", "Well.", "", 1),
         (MISTRAL, NAMED + NAMED, "", "", 2),
         (MISTRAL, NAMED.replace("[ARGS]", ""), "", "", 1),
+        (MISTRAL, NAMED.replace("[ARGS]", "[CALL_ID]123456789[ARGS]"), "", "", 1),
         (MISTRAL, "[TOOL_CALLS][]", "[TOOL_CALLS][]", "", 0),
         (MISTRAL, "[TOOL_CALLS]nope[ARGS]{}", "[TOOL_CALLS]nope[ARGS]{}", "", 0),
         (MAGISTRAL, f"[THINK]hm[/THINK]\n{NAMED}", "", "hm", 1),

@@ -5,7 +5,11 @@ of its own.
 """
 
 import asyncio
+import copy
+import itertools
+import logging
 import math
+from typing import Any
 
 import torch
 
@@ -16,13 +20,19 @@ from dev_opsgpt.protocol.openai import EmbeddingRequest
 
 Vectors = list[list[float]]
 
+log = logging.getLogger(__name__)
+
 
 class CausalEmbedder:
-    """Turns inputs into vectors of length 1, one input at a time, in a thread."""
+    """Turns inputs into vectors of length 1, one input at a time, in a thread.
+
+    To be made before the batcher starts, which puts attention of its own into the model's layers:
+    this one keeps layers as they are, over the same weights.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self._body = loaded.model.base_model
+        self._body = _twin(loaded.model.base_model)
         self._size: int | None = getattr(loaded.model.config, "hidden_size", None)
         self._turn = asyncio.Lock()
 
@@ -55,6 +65,8 @@ class CausalEmbedder:
         return found
 
     def _vector(self, ids: list[int], dimensions: int | None) -> list[float]:
+        if self._body is None:
+            raise Unsupported("This model gives no embeddings.", param="model")
         with torch.inference_mode():
             given = torch.tensor([ids], device=self._loaded.device)
             states = self._body(input_ids=given, use_cache=False)
@@ -65,3 +77,13 @@ class CausalEmbedder:
         kept = vector[:dimensions]
         length = math.hypot(*kept)
         return [value / length for value in kept] if length else kept
+
+
+def _twin(body: Any) -> Any:
+    """The modules once more, with the same tensors in them; None where that cannot be had."""
+    shared = {id(one): one for one in itertools.chain(body.parameters(), body.buffers())}
+    try:
+        return copy.deepcopy(body, shared)
+    except Exception:
+        log.debug("no embeddings of %s", type(body).__name__, exc_info=True)
+        return None

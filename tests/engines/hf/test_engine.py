@@ -303,7 +303,11 @@ async def embed(engine: HfEngine, given: Any, **fields: Any) -> tuple[list[list[
 
 
 async def test_embeddings(engine: HfEngine) -> None:
+    # While the batcher is at work, in the same layers.
+    busy = asyncio.create_task(ask(engine, "tell", max_tokens=60, temperature=0))
     vectors, tokens = await embed(engine, ["one", "two words"])
+    together = await busy
+    assert together.content == (await ask(engine, "tell", max_tokens=60, temperature=0)).content
     assert tokens == sum(await asyncio.gather(*map(engine.count_tokens, ["one", "two words"])))
     assert all(math.isclose(math.hypot(*vector), 1, rel_tol=1e-5) for vector in vectors)
     assert (await embed(engine, "one"))[0][0] == pytest.approx(vectors[0], abs=1e-5)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -27,6 +28,8 @@ from dev_opsgpt.worker.engine import EngineError
 from ..answers import ADD, WEATHER, Answer, ask, chat, completion, finish, gather
 from .tiny import CONTEXT, tiny_llama, tiny_tokenizer
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 TOKENIZER = tiny_tokenizer()
 END = TOKENIZER.eos_token_id
 NEVER_END = {str(END): -100, str(TOKENIZER.bos_token_id): -100}
@@ -38,8 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("chat"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(folder: Path) -> AsyncIterator[HfEngine]:
+    """One for all: to start it takes longer than most tests."""
     engine = HfEngine(HfOptions(path=folder, parallel=4, threads=1))
     await engine.start()
     yield engine
@@ -107,8 +111,7 @@ async def test_many_at_once_are_as_alone(engine: HfEngine) -> None:
     assert engine.running == 0
 
 
-@pytest.mark.parametrize("logprobs", [False, True])
-@pytest.mark.parametrize("stop", [None, ["好好好", "\ufffd!"]])
+@pytest.mark.parametrize(("logprobs", "stop"), [(False, None), (True, ["好好好", "\ufffd!"])])
 async def test_characters_are_never_cut(
     engine: HfEngine, logprobs: bool, stop: list[str] | None
 ) -> None:
@@ -347,7 +350,9 @@ async def test_default_params(folder: Path) -> None:
         await engine.stop()
 
 
-async def test_stop_and_start(engine: HfEngine) -> None:
+async def test_stop_and_start(folder: Path) -> None:
+    engine = HfEngine(HfOptions(path=folder, threads=1))
+    await engine.start()
     assert engine.abilities.tools
     assert engine.abilities.json_output
     steps = engine.chat(chat("tell", logit_bias=NEVER_END))
@@ -364,3 +369,4 @@ async def test_stop_and_start(engine: HfEngine) -> None:
     with pytest.raises(EngineError, match="already"):
         await engine.start()
     await gather(engine.complete(completion(max_tokens=1), "x"))
+    await engine.stop()

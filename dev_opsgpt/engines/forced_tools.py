@@ -79,6 +79,7 @@ class CallReader:
         self._held = ""
 
     done = False
+    reasoning = False
 
     def feed(self, delta: Delta) -> Iterator[Delta]:
         """The pieces that the content of ``delta`` completes."""

@@ -6,7 +6,7 @@ text, ``stop_strings``.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -18,7 +18,7 @@ from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, generation_params, load
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
-from dev_opsgpt.engines.text_reader import PlainReader, TextReader
+from dev_opsgpt.engines.text_reader import PlainReader, rest, shown
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
@@ -195,38 +195,17 @@ class LlamaCppEngine:
                     usage, delta.usage = delta.usage or usage, None
                     reason, delta.finish_reason = delta.finish_reason or reason, None
                     _limit_logprobs(delta, wanted)
-                    for shown in _shown(reader.feed(delta), stopping):
-                        yield shown
+                    for found in shown(reader.feed(delta), stopping):
+                        yield found
                     if stopping.stopped or reader.done:
                         break
             except InvalidRequest as error:
                 error.param = error.param or param
                 raise
-        for shown in _rest(reader, stopping):
-            yield shown
+        for found in rest(reader, stopping):
+            yield found
         finish = "stop" if stopping.stopped else reader.finish(reason)
         yield Delta(finish_reason=finish, usage=usage)
-
-
-def _shown(deltas: Iterator[Delta], stopping: StopFilter) -> Iterator[Delta]:
-    """What may be shown of the deltas, up to a stop string."""
-    for delta in deltas:
-        shown = stopping.feed(delta)
-        if shown != Delta():
-            yield shown
-        if stopping.stopped:
-            return
-
-
-def _rest(reader: TextReader, stopping: StopFilter) -> Iterator[Delta]:
-    """What was held back when the text ended."""
-    if stopping.stopped:
-        return
-    yield from _shown(reader.end(), stopping)
-    if not stopping.stopped:
-        rest = stopping.flush()
-        if rest != Delta():
-            yield rest
 
 
 def _limit_logprobs(delta: Delta, wanted: int | None) -> None:

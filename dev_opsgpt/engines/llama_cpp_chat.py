@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 
 from dev_opsgpt.engines.forced_tools import CallReader, call_schema
-from dev_opsgpt.engines.hermes_text import CALL, THINK, THINK_END, HermesReader
 from dev_opsgpt.engines.llama_cpp_messages import messages_of, tools_of
 from dev_opsgpt.engines.llama_cpp_schemas import SchemaCheck, fixed_spacing
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
+from dev_opsgpt.engines.text_formats.choose import form_of
+from dev_opsgpt.engines.text_formats.form import THINK
+from dev_opsgpt.engines.text_formats.hermes import HERMES
+from dev_opsgpt.engines.text_formats.reader import FormReader
 from dev_opsgpt.engines.text_reader import JsonReader, PlainReader, TextReader
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
@@ -36,7 +39,8 @@ class ChatPlanner:
     def __init__(self, server: LlamaServer, template: str) -> None:
         self._server = server
         self._schemas = SchemaCheck(server)
-        self._hermes = CALL in template and '"arguments"' in template
+        # Marks of the other forms are special tokens, which llama.cpp does not show.
+        self._hermes = form_of(template) is HERMES
 
     async def plan(self, request: ChatRequest) -> Plan:
         """The plan for a request. Raises ``InvalidRequest`` or ``Unsupported``."""
@@ -52,6 +56,8 @@ class ChatPlanner:
                 "This model gives no log probabilities where it has tools.", param="logprobs"
             )
         body: dict[str, Any] = {"messages": messages_of(request)}
+        if request.chat_template_kwargs:
+            body["chat_template_kwargs"] = request.chat_template_kwargs
         if tools:
             body["tools"] = tools
             body["parallel_tool_calls"] = request.parallel_tool_calls is not False
@@ -64,16 +70,19 @@ class ChatPlanner:
         tools = tools_of(request)
         if tools:
             body["tools"] = tools
+        options = dict(request.chat_template_kwargs or {})
         if not thinking:
-            body["chat_template_kwargs"] = {"enable_thinking": False}
+            options["enable_thinking"] = False
+        if options:
+            body["chat_template_kwargs"] = options
         try:
             found = await self._server.post("/apply-template", body)
         except InvalidRequest as error:
             error.param = error.param or "messages"
             raise
         prompt = str(found["prompt"])
-        if not thinking and prompt.rstrip().endswith(THINK):
-            prompt += f"\n{THINK_END}\n\n"
+        if not thinking and prompt.rstrip().endswith(THINK[0]):
+            prompt += f"\n{THINK[1]}\n\n"
         return prompt
 
     async def _forced(self, request: ChatRequest) -> Plan:
@@ -86,7 +95,7 @@ class ChatPlanner:
         await self._check_calls(schema, chosen)
         prompt = await self.prompt(request, thinking=False)
         if self._hermes:
-            prompt += f"{CALL}\n"
+            prompt += HERMES.forced
         return Plan(COMPLETIONS, {"prompt": prompt, "json_schema": schema}, CallReader())
 
     async def _check_calls(self, schema: dict[str, Any], chosen: list[tuple[Tool, str]]) -> None:
@@ -112,9 +121,10 @@ class ChatPlanner:
 
     async def _hermes_tools(self, request: ChatRequest) -> Plan:
         prompt = await self.prompt(request)
-        reader = HermesReader(
+        reader = FormReader(
+            HERMES,
             {tool.function.name for tool in request.tools or []},
-            thinking=prompt.rstrip().endswith(THINK),
+            thinking=prompt.rstrip().endswith(THINK[0]),
             parallel=request.parallel_tool_calls is not False,
         )
         return Plan(COMPLETIONS, {"prompt": prompt}, reader)

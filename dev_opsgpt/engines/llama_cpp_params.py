@@ -123,6 +123,7 @@ def wanted_logprobs(request: ChatRequest | CompletionRequest) -> int | None:
 
 def check_completion(request: CompletionRequest) -> None:
     """Raises ``Unsupported`` for what llama.cpp cannot do, naming the field."""
+    _check_stop_tokens(request)
     if request.suffix:
         raise Unsupported("This model does not fill in text before a 'suffix'.", param="suffix")
     if request.best_of is not None and request.best_of != request.choices:
@@ -136,8 +137,17 @@ def check_completion(request: CompletionRequest) -> None:
 
 def check_chat(request: ChatRequest) -> None:
     """Raises ``Unsupported`` for what llama.cpp cannot do, naming the field."""
+    _check_stop_tokens(request)
     if request.modalities and "audio" in request.modalities:
         raise Unsupported("This model answers in text only.", param="modalities")
+
+
+def _check_stop_tokens(request: Generation) -> None:
+    if request.stop_token_ids:
+        raise Unsupported(
+            "This model ends at its own end tokens and at 'stop' strings only.",
+            param="stop_token_ids",
+        )
 
 
 def check_tokens(ids: list[int], vocabulary: int, param: str) -> None:

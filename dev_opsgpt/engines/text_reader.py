@@ -1,4 +1,4 @@
-"""What a generated text means: the readers that stand between llama.cpp's deltas and ours."""
+"""What a generated text means: the readers between an engine's deltas and the client's."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from dev_opsgpt.protocol.errors import InternalError
 from dev_opsgpt.worker.engine import Delta
+from dev_opsgpt.worker.stop_strings import StopFilter
 
 
 class TextReader(Protocol):
@@ -14,6 +15,11 @@ class TextReader(Protocol):
     @property
     def done(self) -> bool:
         """Whether nothing that may still come is wanted."""
+        ...
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether what comes next belongs to the reasoning."""
         ...
 
     def feed(self, delta: Delta) -> Iterator[Delta]:
@@ -34,6 +40,7 @@ class PlainReader:
     """The text is the answer."""
 
     done = False
+    reasoning = False
 
     def feed(self, delta: Delta) -> Iterator[Delta]:
         """The delta itself."""
@@ -67,3 +74,24 @@ class JsonReader(PlainReader):
             except (ValueError, RecursionError):
                 raise InternalError("The model's answer left the asked-for format.") from None
         return reason
+
+
+def shown(deltas: Iterator[Delta], stopping: StopFilter) -> Iterator[Delta]:
+    """What may be shown of the deltas, up to a stop string."""
+    for delta in deltas:
+        found = stopping.feed(delta)
+        if found != Delta():
+            yield found
+        if stopping.stopped:
+            return
+
+
+def rest(reader: TextReader, stopping: StopFilter) -> Iterator[Delta]:
+    """What was held back when the text ended."""
+    if stopping.stopped:
+        return
+    yield from shown(reader.end(), stopping)
+    if not stopping.stopped:
+        found = stopping.flush()
+        if found != Delta():
+            yield found

@@ -1,10 +1,11 @@
 """OpenAI's requests, validated: chat completions, completions, embeddings.
 
 Source: OpenAI's API reference and OpenAPI document. Beyond it the sampling fields that vLLM,
-llama.cpp and FastChat share are read too (``top_k``, ``min_p``, ``repetition_penalty``). Values
-are checked strictly: a number in quotes is an error, as it is at OpenAI. Fields that nobody here
-knows are ignored, so that a client newer than this server still works. An unset field is
-``None``: the engine's default applies.
+llama.cpp and FastChat share are read too (``top_k``, ``min_p``, ``repetition_penalty``), and of
+vLLM's and llama.cpp's ``stop_token_ids`` and ``chat_template_kwargs``, the variables of a model's
+chat template. Values are checked strictly: a number in quotes is an error, as it is at OpenAI.
+Fields that nobody here knows are ignored, so that a client newer than this server still works. An
+unset field is ``None``: the engine's default applies.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+MAX_STOP_TOKENS = 64
 # Prompts times answers of one request: each is a sequence of its own.
 MAX_SEQUENCES = 1024
 
@@ -179,6 +181,7 @@ class StreamOptions(Wire):
     include_usage: bool = False
 
 
+TokenId = Annotated[int, Field(ge=0)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Stop = Annotated[str, Field(min_length=1)]
 
@@ -196,6 +199,7 @@ class Generation(Wire):
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias] | None = None
     stream: bool | None = None
@@ -233,6 +237,7 @@ class ChatRequest(Generation):
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text", "audio"]] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _tools_fit(self) -> "ChatRequest":
@@ -266,7 +271,7 @@ class ChatRequest(Generation):
         return self.tool_choice == "required" or self.forced_tool is not None
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class CompletionRequest(Generation):

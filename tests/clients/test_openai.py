@@ -81,7 +81,7 @@ def test_embeddings(client: openai.OpenAI) -> None:
 
 
 async def test_models(client: openai.OpenAI, aclient: openai.AsyncOpenAI) -> None:
-    assert {model.id for model in client.models.list()} == {"tiny-chat", "example"}
+    assert {model.id for model in client.models.list()} == {"tiny-chat", "tiny-chat-hf", "example"}
     assert (await aclient.models.retrieve("tiny-chat")).id == "tiny-chat"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")

@@ -13,7 +13,14 @@ import httpx
 import openai
 import pytest
 
-from tests.conformance.service import MAX_BODY, MODEL, PROVIDED, Service, shared_service
+from tests.conformance.service import (
+    MAX_BODY,
+    MODEL,
+    PROVIDED,
+    TRANSFORMERS,
+    Service,
+    shared_service,
+)
 from tests.conformance.target import Can, Target
 
 
@@ -21,18 +28,26 @@ def _chatml(text: str) -> str:
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def _llama_cpp(service: Service) -> Target:
+def _local(service: Service, model: str, worker: str) -> Target:
     return Target(
         base_url=f"{service.gateway}/v1",
-        model=MODEL,
+        model=model,
         key="EMPTY",
         can=frozenset(Can),
         context=4096,
         end_tokens=(0, 2),
         render=_chatml,
-        health=f"{service.worker}/health",
+        health=f"{worker}/health",
         max_body=MAX_BODY,
     )
+
+
+def _llama_cpp(service: Service) -> Target:
+    return _local(service, MODEL, service.worker)
+
+
+def _transformers(service: Service) -> Target:
+    return _local(service, TRANSFORMERS, service.transformers)
 
 
 def _provider(service: Service) -> Target:
@@ -52,6 +67,7 @@ def _provider(service: Service) -> Target:
 
 TARGETS: dict[str, Callable[[Service], Target]] = {
     "llama_cpp": _llama_cpp,
+    "transformers": _transformers,
     "provider": _provider,
 }
 ELSEWHERE = "OPSGPT_CONFORMANCE"

@@ -16,15 +16,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "tiny-chat"
+# The same weights, in Hugging Face format.
+TRANSFORMERS = "tiny-chat-hf"
 PROVIDED = "example"
 MAX_BODY = 2_000_000
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 ATTEMPTS = 3
 
 MODEL_CONFIG = """\
 LLM_MODEL = "{model}"
-LLM_MODELs = ["{model}", "{provided}"]
-llm_model_dict = {{"{model}": {{"local_model_path": "tiny-chat.gguf"}}}}
+LLM_MODELs = ["{model}", "{transformers}", "{provided}"]
+llm_model_dict = {{
+    "{model}": {{"local_model_path": "tiny-chat.gguf"}},
+    "{transformers}": {{"local_model_path": "tiny-chat"}},
+}}
 ONLINE_LLM_MODEL = {{
     "{provided}": {{
         "version": "{model}",
@@ -39,6 +44,7 @@ FSCHAT_CONTROLLER = {{"port": {controller}}}
 FSCHAT_OPENAI_API = {{"port": {gateway}, "max_body_size": {max_body}}}
 FSCHAT_MODEL_WORKERS = {{
     "{model}": {{"port": {worker}}},
+    "{transformers}": {{"port": {hf}}},
     "{provided}": {{"port": {provider}}},
 }}
 LOG_DIR = "logs"
@@ -52,6 +58,7 @@ class Service:
 
     gateway: str
     worker: str
+    transformers: str
     provider: str
 
 
@@ -102,9 +109,10 @@ def running(folder: Path) -> Iterator[Service]:
 def _start(folder: Path, attempt: int) -> tuple[subprocess.Popen[bytes], Service]:
     configs = folder / f"configs-{attempt}"
     configs.mkdir()
-    controller, gateway, worker, provider = _free_ports(4)
-    values = {"model": MODEL, "provided": PROVIDED, "max_body": MAX_BODY}
-    ports = {"controller": controller, "gateway": gateway, "worker": worker, "provider": provider}
+    names = ("controller", "gateway", "worker", "hf", "provider")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    values = {"model": MODEL, "transformers": TRANSFORMERS, "provided": PROVIDED}
+    values |= {"max_body": str(MAX_BODY)}
     (configs / "model_config.py").write_text(MODEL_CONFIG.format(**values, **ports))
     (configs / "server_config.py").write_text(SERVER_CONFIG.format(**values, **ports))
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("OPSGPT", "MODEL_"))}
@@ -118,13 +126,13 @@ def _start(folder: Path, attempt: int) -> tuple[subprocess.Popen[bytes], Service
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    host = "http://127.0.0.1"
-    return process, Service(f"{host}:{gateway}", f"{host}:{worker}", f"{host}:{provider}")
+    at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    return process, Service(at["gateway"], at["worker"], at["hf"], at["provider"])
 
 
 def _wait(process: subprocess.Popen[bytes], service: Service, folder: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
-    wanted = {MODEL: 1, PROVIDED: 1}
+    wanted = {MODEL: 1, TRANSFORMERS: 1, PROVIDED: 1}
     with httpx.Client() as client:
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):

@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.llama_cpp import LlamaCppEngine
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest
 from dev_opsgpt.protocol.parse import parse
-from dev_opsgpt.worker.engine import Delta, TokenLogprob, Usage
+from dev_opsgpt.worker.engine import Delta, Engine, TokenLogprob, Usage
 
 WEATHER = {
     "type": "function",
@@ -84,10 +83,10 @@ async def gather(steps: AsyncGenerator[Delta, None]) -> Answer:
     return found
 
 
-async def ask(engine: LlamaCppEngine, content: Any = "hi", **fields: Any) -> Answer:
+async def ask(engine: Engine, content: Any = "hi", **fields: Any) -> Answer:
     return await gather(engine.chat(chat(content, **fields)))
 
 
-async def finish(engine: LlamaCppEngine, prompt: Any = "hi", **fields: Any) -> Answer:
+async def finish(engine: Engine, prompt: Any = "hi", **fields: Any) -> Answer:
     request = completion(prompt, **fields)
     return await gather(engine.complete(request, request.prompts[0]))

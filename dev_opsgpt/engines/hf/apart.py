@@ -1,0 +1,96 @@
+"""Each sequence in a forward of its own, with the model's own cache: the way for models whose state
+is not keys and values alone, or whose attention is their own affair. Right for any, and slower."""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from dev_opsgpt.engines.hf.parameters import takes
+from dev_opsgpt.engines.hf.running import Running
+from dev_opsgpt.engines.hf.scheduler import Work
+
+CACHES = ("cache", "past_key_values", "cache_params")
+"""What models call what they keep: transformers' name of today, and those of older code."""
+
+
+@dataclass
+class _State:
+    seen: int
+    cache: Any
+
+
+class ApartRunner:
+    """Runs any causal language model as its own ``generate`` does."""
+
+    whole_prompts = True
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._states: dict[Running, _State] = {}
+        self._argument = next((name for name in CACHES if takes(model.forward, name)), None)
+        self._keeps_logits = takes(model.forward, "logits_to_keep")
+        prepare = type(model).prepare_inputs_for_generation
+        self._cuts = takes(prepare, "next_sequence_length") or (
+            prepare.__module__.startswith("transformers.") and _library_cuts()
+        )
+
+    def run(self, works: Items[Work]) -> tuple[list[Work], torch.Tensor]:
+        """Each work in a forward of its own."""
+        rows = [self._forward(work) for work in works]
+        chosen = [(work, row) for work, row in zip(works, rows, strict=True) if work.last]
+        if not chosen:
+            return [], torch.empty(0, 0)
+        return [work for work, _ in chosen], torch.stack([row for _, row in chosen])
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Unknown: what such models keep often does not grow with the tokens."""
+        return 0
+
+    def resize(self, blocks: int) -> None:
+        """Each sequence's state grows on its own; the scheduler bounds their tokens."""
+
+    def leave(self) -> None:
+        """Lets go of all state."""
+        self._states.clear()
+
+    def forget(self, sequence: Running) -> None:
+        """Lets go of its state."""
+        self._states.pop(sequence, None)
+
+    def _forward(self, work: Work) -> torch.Tensor:
+        """The logits after the work's last token."""
+        state = self._states.pop(work.sequence, None)
+        end = work.start + work.count
+        # Anew, where a step broke off, or the model keeps nothing.
+        fresh = state is None or state.cache is None or state.seen != work.start
+        ids = torch.tensor([work.sequence.tokens[:end]], device=self._device)
+        given: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "use_cache": True}
+        if self._argument:
+            given[self._argument] = self._new_cache() if state is None or fresh else state.cache
+        if self._cuts:
+            given["next_sequence_length"] = None if fresh else work.count
+        inputs = self._model.prepare_inputs_for_generation(ids, is_first_iteration=fresh, **given)
+        if self._keeps_logits:
+            inputs["logits_to_keep"] = 1
+        output = self._model(**inputs, return_dict=True)
+        kept = next((output[name] for name in CACHES if output.get(name) is not None), None)
+        self._states[work.sequence] = _State(end, kept)
+        row: torch.Tensor = output.logits[0, -1]
+        return row
+
+    def _new_cache(self) -> Any:
+        supports = getattr(self._model, "_supports_default_dynamic_cache", None)
+        if supports is None or not supports():
+            return None
+        return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+
+
+def _library_cuts() -> bool:
+    from transformers import GenerationMixin
+
+    return takes(GenerationMixin.prepare_inputs_for_generation, "next_sequence_length")

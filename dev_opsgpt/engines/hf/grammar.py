@@ -1,0 +1,146 @@
+"""Answers held to a JSON schema: llguidance's grammars, compiled once, one matcher a sequence."""
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
+
+from dev_opsgpt.engines.hf.sequence import LoadedModel
+from dev_opsgpt.engines.hf.token_text import TokenTable
+from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
+
+_REMEMBERED = 64
+_LONGEST_REASON = 300
+_ALONE = "\x02"
+# A small model that may choose its blanks can be caught in an endless run of them.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class GrammarConstraint:
+    """A matcher that belongs to one sequence. See ``Constraint``."""
+
+    def __init__(self, matcher: LLMatcher, words: int, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._bits = allocate_token_bitmask(1, vocabulary)
+        self._words = words
+
+    def mask(self) -> NDArray[np.int32]:
+        """The tokens allowed next. Raises ``InternalError`` where the grammar has got too complex
+        to follow."""
+        fill_next_token_bitmask(self._matcher, self._bits)
+        mask: NDArray[np.int32] = self._bits[0, : self._words]
+        if self._matcher.is_error() or not mask.any():
+            raise InternalError("The grammar of the answer became too complex to follow.")
+        return mask
+
+    def accept(self, token: int) -> None:
+        """Goes on by a token. Raises ``InternalError`` for one that is not allowed."""
+        if not self._matcher.consume_token(token):
+            raise InternalError("The model left the grammar of the answer.")
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing may follow."""
+        return self._matcher.is_stopped()
+
+
+class Grammars:
+    """Compiles JSON schemas for one model, in a thread, and remembers the last few of them."""
+
+    def __init__(self, loaded: LoadedModel, table: TokenTable) -> None:
+        self._tokenizer = _tokenizer(loaded, table)
+        self._words = -(-loaded.vocabulary // 32)
+        self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
+        self._compiling = asyncio.Lock()
+
+    async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
+        """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that
+        cannot be followed."""
+        try:
+            key = msgspec.json.encode({**schema, "x-guidance": _SPACING})
+        except RecursionError:
+            raise _refused(param, ": it is nested too deeply") from None
+        if key not in self._known:
+            async with self._compiling:
+                if key not in self._known:
+                    self._remember(key, await asyncio.to_thread(self._compile, key))
+        found = self._known[key]
+        self._known.move_to_end(key)
+        if isinstance(found, str):
+            raise _refused(param, found)
+        return GrammarConstraint(found.deep_copy(), self._words, self._tokenizer.vocab_size)
+
+    def _remember(self, key: bytes, found: LLMatcher | str) -> None:
+        self._known[key] = found
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _compile(self, schema: bytes) -> LLMatcher | str:
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema.decode())
+        except ValueError as error:
+            return _reason(str(error))
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        return _reason(matcher.get_error()) if matcher.is_error() else matcher
+
+
+def _reason(error: str) -> str:
+    first = error.strip().splitlines()[0] if error.strip() else ""
+    return f": {first[:_LONGEST_REASON]}" if first else ""
+
+
+def _refused(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The JSON schema in '{param}' cannot be followed{reason}", param=param)
+
+
+class _Tokens:
+    """A tokenizer as llguidance wants it: bytes of tokens, and a text that is certain as tokens.
+
+    Those must stand for the very bytes of the text, which SentencePiece's do not at the beginning
+    of one, so a text is encoded behind a letter that joins with nothing.
+    """
+
+    def __init__(self, loaded: LoadedModel, table: TokenTable) -> None:
+        self._loaded = loaded
+        ends = sorted(loaded.end_tokens)
+        width = max(loaded.vocabulary, len(table.pieces))
+        self.tokens = [table.bytes_of(token) for token in range(width)]
+        self.special_token_ids = sorted({*table.special, *ends, *range(len(table.pieces), width)})
+        self.eos_token_id = ends[0] if ends else 0
+        self.bos_token_id = loaded.tokenizer.bos_token_id
+        ordinary = set(range(width)) - set(self.special_token_ids)
+        self._by_bytes = {self.tokens[id_]: id_ for id_ in sorted(ordinary, reverse=True)}
+        self._longest = max(map(len, self._by_bytes), default=1)
+
+    def __call__(self, text: str) -> list[int]:
+        data = text.encode()
+        for before in ("", _ALONE):
+            ids: list[int] = self._loaded.tokenizer.encode(before + text, add_special_tokens=False)
+            for start in range(min(len(ids), 4) if before else 1):
+                if b"".join(self.tokens[id_] for id_ in ids[start:]) == data:
+                    return ids[start:]
+        return self._greedy(data)
+
+    def _greedy(self, data: bytes) -> list[int]:
+        """The longest token at each place; the end where there is none."""
+        found: list[int] = []
+        at = 0
+        while at < len(data):
+            sizes = range(min(self._longest, len(data) - at), 0, -1)
+            size = next((n for n in sizes if data[at : at + n] in self._by_bytes), 0)
+            if not size:
+                break
+            found.append(self._by_bytes[data[at : at + size]])
+            at += size
+        return found
+
+
+def _tokenizer(loaded: LoadedModel, table: TokenTable) -> LLTokenizer:
+    wrapper = TokenizerWrapper(_Tokens(loaded, table))
+    ends = sorted(loaded.end_tokens)
+    return LLTokenizer(wrapper, eos_token=ends or None)

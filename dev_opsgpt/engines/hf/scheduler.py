@@ -1,0 +1,137 @@
+"""Who gets computed in the next step: pure decisions, no tensors, no clock."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from dev_opsgpt.engines.hf.blocks import BlockPool, Table
+from dev_opsgpt.engines.hf.running import Running
+
+
+@dataclass(frozen=True)
+class Work:
+    """The next ``count`` tokens of a sequence, from ``start`` on. ``last``: they are all that is
+    pending, so what the model says after them is the next token."""
+
+    sequence: Running
+    start: int
+    count: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the next token is known after this."""
+        return self.start + self.count == len(self.sequence.tokens)
+
+
+@dataclass
+class Plan:
+    """One step: the work, and the sequences whose state has to go to make room."""
+
+    works: list[Work] = field(default_factory=list)
+    preempted: list[Running] = field(default_factory=list)
+
+
+class Scheduler:
+    """Holds the sequences that wait and those that run, in the order of their coming.
+
+    Every running sequence that generates gets its token in every step. ``prefill_tokens`` are
+    shared by those whose prompt is not through: a quarter is for the oldest, so that it ends, the
+    rest goes to the shortest first, so that a short one does not wait for a long one. With
+    ``whole`` a prompt is computed in one piece, one a step: for models that cannot go on from
+    inside of it.
+    """
+
+    def __init__(
+        self, pool: BlockPool, *, parallel: int, prefill_tokens: int, whole: bool = False
+    ) -> None:
+        self._pool = pool
+        self._parallel = parallel
+        self._prefill_tokens = prefill_tokens
+        self._whole = whole
+        self.waiting: deque[Running] = deque()
+        self.running: list[Running] = []
+
+    def add(self, sequence: Running) -> None:
+        """Lets a sequence wait for its turn."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Running) -> None:
+        """Takes a sequence out, wherever it is."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._pool.close(sequence.table)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nobody."""
+        return not self.running and not self.waiting
+
+    def everyone(self) -> list[Running]:
+        """Those that run and those that wait."""
+        return [*self.running, *self.waiting]
+
+    def done(self, work: Work) -> None:
+        """Notes that the work was computed."""
+        sequence = work.sequence
+        sequence.computed = work.start + work.count
+        self._pool.learn(sequence.table, sequence.tokens, sequence.computed)
+
+    def plan(self) -> Plan:
+        """The next step; empty if there is nobody."""
+        plan = Plan()
+        self._make_room(plan)
+        self._admit()
+        prefilling = []
+        for sequence in self.running:
+            if sequence.pending == 1:
+                plan.works.append(Work(sequence, sequence.computed, 1))
+            else:
+                prefilling.append(sequence)
+        plan.works += self._chunks(prefilling)
+        return plan
+
+    def _make_room(self, plan: Plan) -> None:
+        """Gives each running sequence the blocks for its pending tokens, the oldest first; takes
+        them from the youngest where there are no more."""
+        for sequence in list(self.running):
+            while sequence in self.running:
+                if self._pool.extend(sequence.table, len(sequence.tokens)):
+                    break
+                youngest = self.running.pop()
+                self._pool.close(youngest.table)
+                youngest.table, youngest.computed = Table(), 0
+                self.waiting.appendleft(youngest)
+                plan.preempted.append(youngest)
+
+    def _admit(self) -> None:
+        """Lets in who waits, in order, while there is room for the prompt and a block more for
+        each that runs, lest it be thrown out at once."""
+        while self.waiting and len(self.running) < self._parallel:
+            sequence = self.waiting[0]
+            length = len(sequence.tokens)
+            spare = len(self.running)
+            if not self._pool.room_for(sequence.tokens, length, spare):
+                return
+            self.waiting.popleft()
+            sequence.table, sequence.computed = self._pool.open(sequence.tokens, length)
+            if sequence.cached is None:
+                sequence.cached = sequence.computed
+            self.running.append(sequence)
+
+    def _chunks(self, prefilling: list[Running]) -> list[Work]:
+        if not prefilling:
+            return []
+        if self._whole:
+            first = prefilling[0]
+            return [Work(first, first.computed, first.pending)]
+        left = self._prefill_tokens
+        oldest, rest = prefilling[0], sorted(prefilling[1:], key=lambda one: one.pending)
+        counts = {id(oldest): min(oldest.pending, max(1, left // 4) if rest else left)}
+        left -= counts[id(oldest)]
+        for sequence in [*rest, oldest]:
+            more = min(left, sequence.pending - counts.get(id(sequence), 0))
+            counts[id(sequence)] = counts.get(id(sequence), 0) + more
+            left -= more
+        works = [Work(one, one.computed, counts[id(one)]) for one in prefilling]
+        return [work for work in works if work.count]

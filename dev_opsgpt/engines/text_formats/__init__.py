@@ -1,0 +1,1 @@
+"""How models write reasoning and tool calls in their text: one reader, one format a file."""

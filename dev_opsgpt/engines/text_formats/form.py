@@ -1,0 +1,51 @@
+"""What a format of tool calls consists of, as data for the one reader of all of them."""
+
+import msgspec
+
+from dev_opsgpt.engines.text_formats.pattern import BLANK, OBJECT, QUOTED, Pattern, pattern
+
+THINK = ("<think>", "</think>")
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """A format, as the reader meets its parts from left to right.
+
+    ``think`` are the tags around reasoning. Calls begin with one of the marks ``opens``, or, where
+    they are ``bare``, with the text itself. What leads from there to the first brace of the
+    arguments is one of ``heads``; those that begin a JSON object, to which the arguments belong,
+    are among ``objects`` too. One of ``ends`` may close a call; then comes another
+    call that begins like one of ``more``, or one of ``closes``, or content.
+
+    ``forced`` is what stands before the JSON of a call that must be made. ``short_ids`` says that
+    the chat template takes ids of calls of nine letters and digits only. ``tokens`` are further
+    marks of the format that a tokenizer may have as special tokens.
+    """
+
+    think: tuple[str, str] = THINK
+    opens: tuple[str, ...] = ()
+    bare: bool = False
+    heads: tuple[Pattern, ...] = ()
+    objects: tuple[Pattern, ...] = ()
+    ends: tuple[Pattern, ...] = ()
+    more: tuple[Pattern, ...] = ()
+    closes: tuple[Pattern, ...] = ()
+    forced: str = ""
+    short_ids: bool = False
+    tokens: frozenset[str] = frozenset()
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """All that is text here although it may be special tokens."""
+        return self.tokens.union(self.think, self.opens)
+
+
+PLAIN = Form()
+"""No tool calls that could be told from text; reasoning in ``<think>`` tags."""
+
+
+def object_head(*before: object, key: str, first: tuple[object, ...] = ()) -> Pattern:
+    """The head of a call ``{"name": ..., key: {`` after ``before``, with ``first`` in front of the
+    name."""
+    name = ('"name"', BLANK, ":", BLANK, QUOTED, BLANK, ",", BLANK)
+    arguments = (f'"{key}"', BLANK, ":", BLANK, OBJECT)
+    return pattern(*before, "{", BLANK, *first, *name, *arguments)

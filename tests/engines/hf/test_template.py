@@ -1,0 +1,150 @@
+"""Chat templates of other models' makings: what they are given, and what they refuse."""
+
+from typing import Any
+
+import pytest
+
+from dev_opsgpt.engines.hf.params import Defaults
+from dev_opsgpt.engines.hf.prompt import prompt_of
+from dev_opsgpt.engines.hf.template import LINES_STOP, ChatTemplate
+from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
+
+from ..answers import ADD, WEATHER, chat
+from .tiny import tiny_tokenizer
+from .tokenizers import sentence_piece
+
+ROLES = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+# Arguments as text, as DeepSeek's template takes them, and as an object, as most do.
+AS_TEXT = (
+    ROLES + "{% for m in messages %}{% for c in m.tool_calls or [] %}"
+    "{{ '<call>' + c.function.arguments }}{% endfor %}{% endfor %}{{ tools }}"
+)
+AS_OBJECT = AS_TEXT.replace("c.function.arguments", "(c.function.arguments | tojson)")
+PICKY = (
+    ROLES + "{% for m in messages %}{% if m.tool_call_id and m.tool_call_id | length != 9 %}"
+    "{{ raise_exception('ids have nine letters') }}{% endif %}{% endfor %}[TOOL_CALLS]{{ tools }}"
+)
+THINKS = (
+    ROLES + "[assistant]{% if enable_thinking is defined and not enable_thinking %}<think>\n\n"
+    "</think>\n\n{% else %}<think>\n{% endif %}"
+)
+ALWAYS_THINKS = ROLES + "[assistant]<think>\n"
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+HISTORY = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "5"},
+]
+
+
+def template(text: str | None) -> ChatTemplate:
+    return ChatTemplate(tiny_tokenizer(template=text))
+
+
+def render(text: str | None, content: Any = "hi", **fields: Any) -> str:
+    return template(text).render(chat(content, **fields), {})
+
+
+def test_roles_and_parts() -> None:
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+    ]
+    assert render(ROLES, messages=messages) == "[system]be brief[user]a\nb"
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    with pytest.raises(Unsupported) as error:
+        render(ROLES, [image])
+    assert error.value.param == "messages.0.content.0"
+
+
+@pytest.mark.parametrize("text", [AS_TEXT, AS_OBJECT])
+def test_arguments_of_earlier_calls(text: str) -> None:
+    assert '<call>{"a": 1}' in render(text, messages=HISTORY)
+
+
+def test_arguments_that_are_no_json() -> None:
+    call = {**CALL, "function": {"name": "f", "arguments": "{"}}
+    with pytest.raises(InvalidRequest) as error:
+        render(AS_OBJECT, messages=[{"role": "assistant", "tool_calls": [call]}])
+    assert error.value.param == "messages.0.tool_calls.0.function.arguments"
+
+
+def test_ids_that_a_template_would_refuse() -> None:
+    assert template(PICKY).form.short_ids
+    assert "[tool]5" in render(PICKY, messages=HISTORY)
+
+
+def test_tools_are_shown() -> None:
+    assert template(AS_OBJECT).shows_tools
+    assert not template(ROLES).shows_tools
+    tools = [ADD, WEATHER]
+    assert "get_weather" in render(AS_OBJECT, tools=tools)
+    assert "get_weather" not in render(AS_OBJECT, tools=tools, tool_choice="none")
+    named = {"type": "function", "function": {"name": "add"}}
+    assert "get_weather" not in render(AS_OBJECT, tools=tools, tool_choice=named)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ raise_exception('no systems here') }}", "no systems here"),
+        ("{{ messages[0].content.nothing.at_all }}", "nothing"),
+        ("{{ 1 / 0 }}", "zero"),
+        ("{% for %}", "Expected"),
+        ("{{ [].append.__globals__ }}", "unsafe"),
+    ],
+)
+def test_what_a_template_refuses(text: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        render(text)
+    assert error.value.param == "messages"
+    assert reason in error.value.message
+
+
+def test_options_of_the_template() -> None:
+    own = template("{{ mood }}{{ messages | length }}")
+    assert own.render(chat(), {"mood": "glad"}) == "glad1"
+    for name in ("messages", "tools", "add_generation_prompt", "tokenize"):
+        with pytest.raises(InvalidRequest) as error:
+            own.render(chat(), {name: []})
+        assert error.value.param == f"chat_template_kwargs.{name}"
+
+
+def test_a_model_without_a_template() -> None:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    chatml = (
+        "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert render(None, messages=messages) == chatml
+    lines = ChatTemplate(sentence_piece())
+    assert lines.render(chat(messages=messages), {}) == "s\n\nUser: u\n\nAssistant:"
+    assert prompt_of(chat(stop="x"), lines, Defaults()).stops == ["x", LINES_STOP]
+
+
+def test_reasoning_is_opened_by_the_prompt_or_switched_off() -> None:
+    reads = prompt_of(chat(), template(THINKS), Defaults())
+    assert reads.reader.reasoning
+    off = chat(chat_template_kwargs={"enable_thinking": False})
+    assert not prompt_of(off, template(THINKS), Defaults()).reader.reasoning
+    by_default = Defaults(template={"enable_thinking": False})
+    assert not prompt_of(chat(), template(THINKS), by_default).reader.reasoning
+
+
+@pytest.mark.parametrize("text", [THINKS, ALWAYS_THINKS])
+@pytest.mark.parametrize(
+    "fields",
+    [{"response_format": {"type": "json_object"}}, {"tools": [ADD], "tool_choice": "required"}],
+)
+def test_a_grammar_goes_without_reasoning(text: str, fields: dict[str, Any]) -> None:
+    found = prompt_of(chat(**fields), template(text), Defaults())
+    assert found.text.rstrip().endswith("</think>")
+    assert found.schema is not None
+
+
+def test_several_templates() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = {"default": ROLES, "tool_use": AS_OBJECT}
+    own = ChatTemplate(tokenizer)
+    assert own.shows_tools
+    assert own.render(chat(), {}) == "[user]hi"
+    assert "get_weather" in own.render(chat(tools=[WEATHER]), {})

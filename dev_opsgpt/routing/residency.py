@@ -15,6 +15,7 @@ from dev_opsgpt.routing.residents import Host, Resident, Residents
 
 # A wish that nobody repeats is forgotten after so long, unless its load is under way.
 WISH_LASTS = 30.0
+WISH_BY_HAND_LASTS = 600.0
 # A model that did not load is not tried again for so long, twice as long with each failure.
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
@@ -23,6 +24,11 @@ REFUSED_FOR = 5.0
 # A model that turned out to be at work when it was to be unloaded is let alone for so long.
 BUSY_FOR = 1.0
 _GIB = 2**30
+
+Need = tuple[int, int]
+"""Replicas, and the bytes that they take together."""
+Claims = dict[str, list[Need]]
+"""By launcher: what is kept there for those who came first."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,15 @@ class _Failure:
 
 
 class Residency:
-    """Decides on all launchers together. ``now`` is in monotonic seconds."""
+    """Decides on all launchers together. ``now`` is in monotonic seconds. No request loads a model
+    while it is ``held``."""
 
     def __init__(self) -> None:
         self.residents = Residents()
         self._wishes: dict[str, _Wish] = {}
         self._failures: dict[str, _Failure] = {}
         self._kept: dict[tuple[str, str], float] = {}
+        self.held: set[str] = set()
 
     def want(self, model: str, now: float, *, by_hand: bool = False) -> None:
         """Somebody waits for a model; to be repeated while that is so. ``by_hand`` loads also what
@@ -77,10 +85,11 @@ class Residency:
         """What is to be done now; it counts as begun."""
         self._forget(now)
         orders: list[Order] = []
-        claims: dict[str, list[Card]] = {}
+        claims: Claims = {}
         for model, wish in list(self._wishes.items()):
             orders += self._meet(model, wish, claims, now)
         orders += self._overdue(now)
+        orders += self._too_much(now)
         return orders
 
     def loaded(self, order: Order, now: float) -> None:
@@ -126,9 +135,11 @@ class Residency:
             resident.leaving = True
 
     def forgive(self, models: Iterable[str]) -> None:
-        """Other settings are in force for these: what failed may work now."""
+        """Other settings are in force for these: what failed may work now, and what they took says
+        little of what they will."""
         for model in models:
             self._failures.pop(model, None)
+            self.residents.seen.pop(model, None)
 
     def standing(self, model: str, now: float) -> Standing | None:
         """Where a model stands; None for one that no launcher knows."""
@@ -150,7 +161,10 @@ class Residency:
             fraction=part.fraction if loading and part else None,
             seconds=part.seconds if loading and part else None,
             replicas=sum(p.state == "ready" for _, r in there for p in r.parts),
-            memory=sum(r.memory(self.residents.uses) for _, r in there),
+            memory=sum(
+                r.memory(self.residents.uses, self.residents.hosts[launcher].size(model))
+                for launcher, r in there
+            ),
             launchers=tuple(launcher for launcher, _ in there),
             message=message,
             retry_after=retry_after,
@@ -192,7 +206,8 @@ class Residency:
         known = {name for host in self.residents.hosts.values() for name in host.cards}
         for model, wish in list(self._wishes.items()):
             going_on = any(resident.ordered for _, resident in self.residents.of(model))
-            if not going_on and now - wish.renewed > WISH_LASTS:
+            lasts = WISH_BY_HAND_LASTS if wish.by_hand else WISH_LASTS
+            if not going_on and now - wish.renewed > lasts:
                 del self._wishes[model]
         for model in [m for m in self._failures if m not in known]:
             # One that is known again later has another configuration.
@@ -205,12 +220,11 @@ class Residency:
             card = host.cards.get(model)
             if card is None or not host.reported:
                 continue
-            if by_hand or (card.on_demand and model not in host.released):
+            stopped = model in host.released or not self.held.isdisjoint((model, *card.names))
+            if by_hand or (card.on_demand and not stopped):
                 yield launcher, host
 
-    def _meet(
-        self, model: str, wish: _Wish, claims: dict[str, list[Card]], now: float
-    ) -> list[Order]:
+    def _meet(self, model: str, wish: _Wish, claims: Claims, now: float) -> list[Order]:
         there = [resident for _, resident in self.residents.of(model)]
         if any(self.residents.ready(resident) for resident in there):
             del self._wishes[model]
@@ -225,7 +239,8 @@ class Residency:
             wish.why = "no launcher that may load it is connected"
             return []
         for launcher, host in sorted(able, key=lambda one: _load_of(one[1])):
-            if _fits(host.cards[model], claims.get(launcher, ()), self._free(host)):
+            needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
+            if _fit(needs, self._free(host)):
                 card = host.cards[model]
                 host.residents[model] = Resident(
                     card, since=now, ordered=True, demanded=not wish.by_hand, last=now
@@ -238,12 +253,13 @@ class Residency:
         model: str,
         wish: _Wish,
         able: list[tuple[str, Host]],
-        claims: dict[str, list[Card]],
+        claims: Claims,
         now: float,
     ) -> list[Order]:
         plans: list[tuple[float, str, list[str]]] = []
         for launcher, host in able:
-            victims = self._victims(launcher, host, host.cards[model], claims.get(launcher, ()), now)
+            needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
+            victims = self._victims(launcher, host, needs, now)
             if victims is not None:
                 latest = max((host.residents[name].last for name in victims), default=0.0)
                 plans.append((latest, launcher, victims))
@@ -251,19 +267,34 @@ class Residency:
             return self._no_room(model, wish, able, now)
         _, launcher, victims = min(plans)
         host = self.residents.hosts[launcher]
-        claims.setdefault(launcher, []).append(host.cards[model])
+        claims.setdefault(launcher, []).append(host.need(host.cards[model]))
         wish.why = "it waits until others are unloaded"
         for name in victims:
             host.residents[name].leaving = True
         return [Order("unload", launcher, name, f"to make room for {model!r}") for name in victims]
 
     def _victims(
-        self, launcher: str, host: Host, card: Card, claims: Iterable[Card], now: float
+        self, launcher: str, host: Host, needs: Iterable[Need], now: float
     ) -> list[str] | None:
-        """The idle models to unload for a card, the least recently used first; none where what
-        leaves already is enough; None where there are not enough."""
-        claims = tuple(claims)
+        """The idle models to unload for what is needed, the least recently used first; none where
+        what leaves already is enough; None where there are not enough."""
+        needs = tuple(needs)
         leaving = [name for name, r in host.residents.items() if r.leaving]
+        chosen: list[str] = []
+        for name in self._idle(launcher, host, now):
+            if _fit(needs, self._free(host, (*leaving, *chosen))):
+                break
+            chosen.append(name)
+        if not _fit(needs, self._free(host, (*leaving, *chosen))):
+            return None
+        for name in list(chosen):
+            rest = [other for other in chosen if other != name]
+            if _fit(needs, self._free(host, (*leaving, *rest))):
+                chosen = rest
+        return chosen
+
+    def _idle(self, launcher: str, host: Host, now: float) -> list[str]:
+        """What may be unloaded, the least recently used first."""
         idle = [
             name
             for name, resident in host.residents.items()
@@ -271,28 +302,16 @@ class Residency:
             and (launcher, name) not in self._kept
             and self.residents.idle(resident, now)
         ]
-        chosen: list[str] = []
-        for name in sorted(idle, key=lambda name: host.residents[name].last):
-            if _fits(card, claims, self._free(host, (*leaving, *chosen))):
-                break
-            chosen.append(name)
-        if not _fits(card, claims, self._free(host, (*leaving, *chosen))):
-            return None
-        for name in list(chosen):
-            rest = [other for other in chosen if other != name]
-            if _fits(card, claims, self._free(host, (*leaving, *rest))):
-                chosen = rest
-        return chosen
+        return sorted(idle, key=lambda name: host.residents[name].last)
 
     def _no_room(
         self, model: str, wish: _Wish, able: list[tuple[str, Host]], now: float
     ) -> list[Order]:
         """Nothing can go now. Where nothing ever will, the wish is refused at once."""
         stays = {
-            launcher: [n for n, r in host.residents.items() if r.movable]
-            for launcher, host in able
+            launcher: [n for n, r in host.residents.items() if r.movable] for launcher, host in able
         }
-        if any(_fits(h.cards[model], (), self._free(h, stays[name])) for name, h in able):
+        if any(_fit([h.need(h.cards[model])], self._free(h, stays[name])) for name, h in able):
             wish.why = "there is no room for it: " + self._busy(able[0][1])
             return []
         self._failures[model] = _Failure(
@@ -316,6 +335,20 @@ class Residency:
                     orders.append(Order("unload", launcher, name, f"idle for {keep:g} s"))
         return orders
 
+    def _too_much(self, now: float) -> list[Order]:
+        """What has to go since more is loaded than may be: models take more than was known when
+        they were loaded, or less may be loaded than before."""
+        orders = []
+        for launcher, host in self.residents.hosts.items():
+            leaving = [name for name, r in host.residents.items() if r.leaving]
+            for name in self._idle(launcher, host, now):
+                if _fit((), self._free(host, leaving)):
+                    break
+                host.residents[name].leaving = True
+                leaving.append(name)
+                orders.append(Order("unload", launcher, name, "more is loaded than may be"))
+        return orders
+
     def _free(self, host: Host, without: Iterable[str] = ()) -> tuple[float, float]:
         return host.free(self.residents.uses, tuple(without))
 
@@ -337,12 +370,13 @@ class Residency:
         return resident
 
 
-def _fits(card: Card, claims: Iterable[Card], free: tuple[float, float]) -> bool:
-    """Whether a card's replicas, beside those of others that come first, find room."""
-    cards = (card, *claims)
-    replicas = sum(one.replicas for one in cards)
-    memory = sum(one.replicas * one.size for one in cards)
-    return replicas <= free[0] and memory <= free[1]
+def _fit(needs: Iterable[Need], free: tuple[float, float]) -> bool:
+    """Whether there is room for all of it together."""
+    needs = tuple(needs)
+    return (
+        sum(replicas for replicas, _ in needs) <= free[0]
+        and sum(memory for _, memory in needs) <= free[1]
+    )
 
 
 def _load_of(host: Host) -> int:
@@ -353,7 +387,7 @@ def _too_large(card: Card, host: Host) -> str:
     bounds = host.bounds
     if bounds.replicas is not None and card.replicas > bounds.replicas:
         return f"it has {card.replicas} replicas, and max_loaded_models is {bounds.replicas}"
-    need = card.replicas * card.size
+    _, need = host.need(card)
     if bounds.memory is not None and need > bounds.memory:
         return (
             f"it needs about {need / _GIB:.2f} GiB, and max_loaded_memory is "

@@ -63,6 +63,7 @@ class World:
     cards: dict[str, list[Card]]
     bounds: dict[str, Bounds]
     broken: frozenset[str] = frozenset()
+    real: dict[str, float] = field(default_factory=dict)
     now: float = 1000.0
     residency: Residency = field(default_factory=Residency)
     processes: list[Process] = field(default_factory=list)
@@ -70,6 +71,7 @@ class World:
     tasks: list[Task] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     away: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
     _number: int = 0
     _reports: float = 0.0
 
@@ -172,12 +174,26 @@ class World:
             self._number += 1
             address = f"http://{order.launcher}:{self._number}"
             ready = self.now + seconds
-            # What a model really takes is not what its files have.
-            size = int(card.size * self.random.uniform(0.8, 1.0))
+            # What a model really takes is not what its files have, and comes out with the first.
+            size = int(card.size * self.real.get(card.name, 1.0))
             self.processes.append(
                 Process(card.name, address, order.launcher, size, ready, order.demanded)
             )
         self.tasks.append(Task(order, self.now + seconds))
+        self.check_memory(order.launcher)
+
+    def check_memory(self, launcher: str) -> None:
+        """Nothing is loaded for which there is no room, by all that can be known."""
+        most = self.bounds[launcher].memory
+        sizes = {card.name: card.size for card in self.cards[launcher]}
+        here = [p for p in self.processes if p.launcher == launcher]
+        # Of a model that is loaded for the first time only the files are known.
+        known = [
+            max(sizes[p.model], p.size if p.model in self.seen else 0)
+            for p in here
+            if self.seen.get(p.model, 0.0) < self.now - BEAT - 0.2
+        ]
+        assert most is None or sum(known) <= most
 
     def work(self) -> None:
         """Goes on with the orders."""
@@ -202,11 +218,16 @@ class World:
             self.counts["failed"] += 1
             return
         for process in found:
-            process.serves = True
-            process.next_beat = self.now + BEAT
-            self.residency.residents.heard(process.address, False, 0, process.size, self.now)
+            self.begin_to_serve(process)
         self.report(order.launcher)
         self.residency.loaded(order, self.now)
+
+    def begin_to_serve(self, process: Process) -> None:
+        """A process registers; its memory is told with the first beat."""
+        process.serves = True
+        process.next_beat = self.now + BEAT
+        self.seen.setdefault(process.model, self.now)
+        self.residency.residents.heard(process.address, False, None, 0, self.now)
 
     def empty(self, order: Order) -> None:
         """An unload has looked: who is at work stays."""
@@ -265,9 +286,7 @@ class World:
         for process in self.processes:
             due = not process.serves and process.ready <= self.now
             if due and (process.launcher, process.model) not in ordered:
-                process.serves = True
-                process.next_beat = self.now + BEAT
-                self.residency.residents.heard(process.address, False, 0, process.size, self.now)
+                self.begin_to_serve(process)
 
     def serve(self) -> None:
         """The gateway: requests are answered, sent on, wait, or are told why not."""
@@ -308,9 +327,7 @@ class World:
 
     def of(self, order: Order) -> list[Process]:
         """The processes that an order is about."""
-        return [
-            p for p in self.processes if (p.launcher, p.model) == (order.launcher, order.model)
-        ]
+        return [p for p in self.processes if (p.launcher, p.model) == (order.launcher, order.model)]
 
     # What has to hold.
 
@@ -320,7 +337,6 @@ class World:
         for name, bounds in self.bounds.items():
             here = [p for p in self.processes if p.launcher == name]
             assert bounds.replicas is None or len(here) <= bounds.replicas
-            assert bounds.memory is None or sum(p.size for p in here) <= bounds.memory
         residents = self.residency.residents
         assert set(residents.uses) == {p.address for p in self.processes if p.serves}
         assert self.residency._wishes.keys() <= models

@@ -35,6 +35,7 @@ def world(seed: int) -> World:
         {"here": cards, "there": cards[:4]},
         {"here": Bounds(4, 120), "there": Bounds(2, None)},
         broken=frozenset({"broken"}),
+        real={"m0": 3.0, "m3": 1.2, "m4": 0.5},
     )
 
 

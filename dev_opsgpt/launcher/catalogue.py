@@ -18,12 +18,12 @@ KEEP_ALIVE = 300.0
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt")
 
 
-def cards(settings: Settings, stays: Collection[str], *, on_demand: bool = True) -> list[Card]:
-    """A card for each local model that can be started here. ``stays`` are those that are started
-    by themselves; without ``on_demand`` no request loads any."""
+def cards(settings: Settings, *, on_demand: bool = True) -> list[Card]:
+    """A card for each local model that can be started here; without ``on_demand`` no request loads
+    any."""
     loadable = settings.loadable_models() if on_demand else []
     return [
-        _card(settings, name, name in stays, name in loadable)
+        _card(settings, name, name in loadable)
         for name in settings.startable_models()
         if kind_of(settings, name) in ("local", "vllm")
     ]
@@ -35,10 +35,9 @@ def bounds(settings: Settings) -> Bounds:
     return Bounds(settings.max_loaded_models, None if memory is None else bytes_of(memory))
 
 
-def _card(settings: Settings, name: str, started: bool, loadable: bool) -> Card:
+def _card(settings: Settings, name: str, loadable: bool) -> Card:
     plan = settings.plan_for(name)
     own = settings.workers.get(name)
-    stays = started and (own is None or own.keep_alive is None)
     keep = plan.worker.keep_alive
     keep = KEEP_ALIVE if keep is None else keep
     return Card(
@@ -46,7 +45,7 @@ def _card(settings: Settings, name: str, started: bool, loadable: bool) -> Card:
         names=plan.served_names,
         on_demand=loadable,
         keep_alive=keep if keep >= 0 else None,
-        stays=stays,
+        stays=own is None or own.keep_alive is None,
         replicas=plan.worker.replicas,
         size=size_of(plan),
     )

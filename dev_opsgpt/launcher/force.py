@@ -117,20 +117,16 @@ class InForce:
         if listen != before and not self._owed:
             self.published(plan)
         lines += await _announce(reports)
-        mine = self.started_models()
+        mine = [model.name for model in selected(settings, self._selection)]
         replacing = Replacing(models, units, settings, mine)
         told = _keys(found, {spec.role for spec in plan.processes}, owed=self._owed)
         return _finish([*told, *lines], replacing, found)
-
-    def started_models(self) -> list[str]:
-        """The models that start by themselves here."""
-        return [model.name for model in selected(self.settings, self._selection)]
 
     def cards(self) -> list[Card]:
         """What can be loaded here. Who names the models to start wants no others."""
         chosen = self._selection
         on_demand = chosen.local and chosen.models is None
-        return cards(self.settings, self.started_models(), on_demand=on_demand)
+        return cards(self.settings, on_demand=on_demand)
 
     def differs(self, read: Settings) -> bool:
         """Whether other settings would change anything."""

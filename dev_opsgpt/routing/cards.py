@@ -16,7 +16,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     ``names`` are those that clients use. With ``on_demand`` a request loads it. ``keep_alive`` is
     how long it may be idle before it is unloaded, None for ever; that and eviction concern a
-    model that ``stays`` only where a request has loaded it. ``size`` is what one of its
+    model that ``stays`` only where a request has loaded it, not where somebody or the
+    configuration has. ``size`` is what one of its
     ``replicas`` takes, as far as its files tell.
     """
 
@@ -24,7 +25,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     on_demand: bool = False
     keep_alive: float | None = None
-    stays: bool = False
+    stays: bool = True
     replicas: int = 1
     size: int = 0
 

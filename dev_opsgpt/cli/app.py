@@ -40,17 +40,68 @@ def start(
 
 
 @app.command()
-def models(config: Config = None, url: Url = None, key: Key = None) -> None:
+def models(
+    status: Annotated[
+        bool, typer.Option("--status", "-s", help="Where each local model stands.")
+    ] = False,
+    config: Config = None,
+    url: Url = None,
+    key: Key = None,
+    controller: Controller = None,
+) -> None:
     """List the models that can be asked for, one name a line."""
-    from dev_opsgpt.cli import places
+    from dev_opsgpt.cli import loads, places
 
+    if status:
+        loads.show(places.controller(config, controller))
+        return
     for name in places.gateway(config, url, key).models():
         typer.echo(name)
 
 
 @app.command()
+def load(
+    model: Annotated[str, typer.Argument(help="The model to load.")],
+    config: Config = None,
+    controller: Controller = None,
+) -> None:
+    """Load a local model of the configuration, which stays then. Shows how far it has come."""
+    from dev_opsgpt.cli import loads, places
+
+    typer.echo(loads.load(places.controller(config, controller), model))
+
+
+@app.command()
+def unload(
+    model: Annotated[str, typer.Argument(help="The model to unload.")],
+    config: Config = None,
+    controller: Controller = None,
+) -> None:
+    """Unload a local model until it is needed again. Answers in flight end."""
+    from dev_opsgpt.cli import loads, places
+
+    api = places.controller(config, controller)
+    typer.echo(loads.told(api.post("/unload_model", {"model_name": model})))
+
+
+@app.command()
+def scale(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    replicas: Annotated[int, typer.Argument(min=1, max=1024, help="How many there shall be.")],
+    config: Config = None,
+    controller: Controller = None,
+) -> None:
+    """Have a local model served by so many replicas from now on. Answers in flight end."""
+    from dev_opsgpt.cli import loads, places
+
+    api = places.controller(config, controller)
+    body = {"model_name": model, "replicas": replicas}
+    typer.echo(loads.told(api.post("/scale_model", body)))
+
+
+@app.command()
 def workers(config: Config = None, controller: Controller = None) -> None:
-    """List the workers: their models, addresses and load."""
+    """List the workers: their models, addresses and load; and what is being loaded."""
     from dev_opsgpt.cli.workers import show
 
     show(config, controller)

@@ -5,20 +5,28 @@ from typing import Any
 
 from rich.console import Console
 
-from dev_opsgpt.cli import places
+from dev_opsgpt.cli import loads, places
 from dev_opsgpt.cli.errors import CliError
 from dev_opsgpt.launcher.table import print_table
 
 HEADER = ("address", "models", "kind", "running", "waiting", "state", "context", "can")
+COMING = ("loading", "waiting", "restarting")
 ABILITIES = (("tools", "tools"), ("vision", "vision"), ("json_output", "json"))
 
 
 def show(config_dir: Path | None, controller: str | None) -> None:
     """Prints the controller's table. Raises ``CliError``."""
-    rows = places.controller(config_dir, controller).get("/list_workers")["workers"]
+    api = places.controller(config_dir, controller)
+    rows = [_cells(row) for row in api.get("/list_workers")["workers"]]
+    rows += [_coming(row) for row in loads.standings(api) if row["phase"] in COMING]
     if not rows:
         raise CliError("No worker is registered.")
-    print_table(Console(highlight=False), HEADER, [_cells(row) for row in rows])
+    print_table(Console(highlight=False), HEADER, rows)
+
+
+def _coming(row: dict[str, Any]) -> tuple[str, ...]:
+    """A model that is being loaded."""
+    return ("-", ", ".join(row["names"]), "opsgpt", "-", "-", loads.progress(row), "?", "-")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from dev_opsgpt.config.models import Section
-from dev_opsgpt.config.plan import kind_of, startable_models, wanted_models
+from dev_opsgpt.config.plan import (
+    kind_of,
+    loadable_models,
+    startable_models,
+    wanted_models,
+)
 from dev_opsgpt.config.problems import KeyPath, spell
 from dev_opsgpt.config.settings import Settings
 
@@ -45,6 +50,8 @@ EFFECTS: Mapping[KeyPath, Effect] = {
     ("REDIS_URL",): Effect.NEW_GATEWAYS,
     ("DATA_DIR",): Effect.RESTART,
     ("LOG_DIR",): Effect.RESTART,
+    ("MAX_LOADED_MODELS",): Effect.IN_PLACE,
+    ("MAX_LOADED_MEMORY",): Effect.IN_PLACE,
     ("DRAIN_TIMEOUT",): Effect.IN_PLACE,
     ("FSCHAT_CONTROLLER", "host"): Effect.RESTART,
     ("FSCHAT_CONTROLLER", "port"): Effect.RESTART,
@@ -76,6 +83,8 @@ EFFECTS: Mapping[KeyPath, Effect] = {
 
 # What clients are told, and what `Settings.worker` adds to the worker's own.
 _NOT_THE_ENGINES = {"api_base_url", "api_key", "default_params"}
+# What tells how many there are, and when.
+_NOT_THE_WORKERS = {"replicas", "load_on_demand", "keep_alive"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ class Changes:
 
     ``added`` models shall run and did not have to, ``removed`` ones the other way round or they
     are declared no more. ``changed`` models run otherwise than before, where they run, ``scaled``
-    ones only with more or fewer replicas. ``attached`` are those whose server came, went or is
+    ones only with more or fewer replicas. ``offered`` may be loaded by a request, or are kept
+    loaded, by other rules than before. ``attached`` are those whose server came, went or is
     used otherwise. ``new_gateways`` and ``count`` tell whether gateways are replaced, or become
     more or fewer.
     """
@@ -93,6 +103,7 @@ class Changes:
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     scaled: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
     attached: tuple[str, ...] = ()
     in_place: tuple[str, ...] = ()
     new_gateways: tuple[str, ...] = ()
@@ -122,6 +133,11 @@ def changes(old: Settings, new: Settings, models: Sequence[str] | None = None) -
             name
             for name in both
             if name not in changed and old.worker(name).replicas != new.worker(name).replicas
+        ),
+        offered=tuple(
+            name
+            for name in startable
+            if (name in before or name not in after) and _offer(old, name) != _offer(new, name)
         ),
         attached=_attached(old, new),
         in_place=tuple(by_effect[Effect.IN_PLACE]),
@@ -185,11 +201,18 @@ def _identity(settings: Settings, name: str) -> tuple[Any, ...]:
     return (
         kind,
         entry,
-        settings.worker(name).model_dump(exclude={"replicas"}),
+        settings.worker(name).model_dump(exclude=_NOT_THE_WORKERS),
         # Workers read these two as well.
         settings.gateway.max_body_size,
         settings.controller.fastchat_clients,
     )
+
+
+def _offer(settings: Settings, name: str) -> tuple[Any, ...] | None:
+    """By what rules a local model is loaded and kept; None for one that is not there."""
+    if name not in loadable_models(settings):
+        return None
+    return (settings.worker(name).keep_alive,)
 
 
 def _attached(old: Settings, new: Settings) -> tuple[str, ...]:

@@ -111,6 +111,13 @@ class WorkerOptions(Section):
     """Start the worker without telling the controller about it."""
     replicas: int = Field(default=1, ge=1)
     """How many workers serve this model, each with its own port."""
+    load_on_demand: bool = True
+    """Whether a local model that does not run is loaded by the first request for it. Online models
+    are not loaded."""
+    keep_alive: float | None = Field(default=None, ge=-1, allow_inf_nan=False)
+    """Seconds after its last request for which a local model stays loaded; -1: for ever. Left out:
+    300 for a model that a request has loaded. What `LLM_MODELs` starts, and what somebody loads by
+    hand, stays for ever unless the model's own entry has this key."""
     n_ctx: int | None = Field(default=None, ge=1)
     """Context length in tokens. Left out: what the model was made for."""
     n_gpu_layers: int = Field(default=-1, ge=-1)

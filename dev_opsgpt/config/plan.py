@@ -77,6 +77,17 @@ def startable_models(settings: "Settings") -> list[str]:
     return [name for name in names if kind_of(settings, name) not in (None, "attached")]
 
 
+def loadable_models(settings: "Settings") -> list[str]:
+    """Give the local models that a request may load: those that would be found by clients."""
+    found = []
+    for name in startable_models(settings):
+        worker = settings.worker(name)
+        local = kind_of(settings, name) in ("local", "vllm")
+        if local and worker.load_on_demand and not worker.no_register:
+            found.append(name)
+    return found
+
+
 def wanted_models(settings: "Settings") -> list[str]:
     """Give the names to serve: LLM_MODEL, LLM_MODELs, entries with a provider, attached servers."""
     named = [name for name in (settings.llm_model, *settings.llm_models) if name]

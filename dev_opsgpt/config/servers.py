@@ -76,6 +76,9 @@ class RouteSettings(Section):
     """Requests that may wait in the gateway while every worker of the model is busy."""
     queue_timeout: Seconds = 60.0
     """Seconds that a request may wait there."""
+    load_timeout: Seconds = 300.0
+    """Seconds that a request waits for its model to be loaded; for others to make room for it,
+    `queue_timeout`."""
     context_length: int | None = Field(default=None, ge=1)
     """Tokens that the model can take, where its worker does not say."""
     tools: bool | None = None

@@ -23,6 +23,7 @@ from dev_opsgpt.config.origin import Origin
 from dev_opsgpt.config.paths import base_url, find_config_dir
 from dev_opsgpt.config.problems import ConfigError
 from dev_opsgpt.config.servers import ControllerSettings, GatewaySettings
+from dev_opsgpt.config.sizes import SIZE_PATTERN
 
 OWN_KEYS: frozenset[str] = frozenset(
     {"port", "model_names", "openai_server", "api_key", "upstream_model"}
@@ -77,6 +78,14 @@ class Settings(Section):
     """Folder of what the service keeps; a relative one lies beside the configuration's folder."""
     log_dir: str = Field(default="logs", alias="LOG_DIR")
     """Folder of the log files; a relative one lies beside the configuration's folder."""
+    max_loaded_models: int | None = Field(default=None, ge=1, alias="MAX_LOADED_MODELS")
+    """Most local models that this machine has loaded at a time, each replica counted; for one more
+    the one that was idle for the longest is unloaded. Left out: as many as are asked for."""
+    max_loaded_memory: str | None = Field(
+        default=None, pattern=SIZE_PATTERN, alias="MAX_LOADED_MEMORY"
+    )
+    """Most memory that they take together, such as `"12GiB"` (also `GB`, `MiB`, `MB`): the size of
+    a model's files, or what its process has if that is more. Left out: no bound."""
     drain_timeout: Seconds = Field(default=30.0, alias="DRAIN_TIMEOUT")
     """Seconds that running requests get to finish when a server stops."""
 
@@ -169,6 +178,10 @@ class Settings(Section):
     def startable_models(self) -> list[str]:
         """Give the names of all models that this configuration can start, running or not."""
         return plan.startable_models(self)
+
+    def loadable_models(self) -> list[str]:
+        """Give the names of the local models that a request may load."""
+        return plan.loadable_models(self)
 
 
 def _written(

@@ -14,8 +14,11 @@ from starlette.responses import Response
 
 from dev_opsgpt.controller import http
 from dev_opsgpt.controller.auth import Access, Guard
+from dev_opsgpt.controller.by_hand import ByHand
 from dev_opsgpt.controller.fastchat_routes import FastChatRoutes
 from dev_opsgpt.controller.launchers import Launchers
+from dev_opsgpt.controller.loads import Loads
+from dev_opsgpt.controller.locks import NamedLocks
 from dev_opsgpt.controller.opsgpt_routes import OpsgptRoutes
 from dev_opsgpt.controller.options import ControllerOptions
 from dev_opsgpt.controller.peers import Peers, new_client
@@ -60,8 +63,13 @@ def routes(fastchat: FastChatRoutes, ours: OpsgptRoutes) -> tuple[Route, ...]:
         Route("GET", "/list_workers", Access.SECRET, ours.list_workers),
         Route("GET", "/watch", Access.SECRET, ours.watch),
         Route("POST", "/release_worker", Access.SECRET, ours.release_worker),
+        Route("GET", "/models", Access.SECRET, ours.models),
+        Route("POST", "/load_model", Access.SECRET, ours.load_model),
+        Route("POST", "/unload_model", Access.SECRET, ours.unload_model),
+        Route("POST", "/scale_model", Access.SECRET, ours.scale_model),
         Route("POST", "/launchers/connect", Access.SECRET, ours.connect_launcher),
         Route("POST", "/launchers/models", Access.SECRET, ours.launcher_models),
+        Route("POST", "/launchers/report", Access.SECRET, ours.launcher_report),
         Route("POST", "/launchers/reply", Access.SECRET, ours.launcher_reply),
     )
 
@@ -109,27 +117,40 @@ def create_app(
     """
     guard = Guard(options.secret, options.fastchat_workers, options.fastchat_clients)
     rng = rng or SystemRandom()
-    registry = Registry(dispatcher(options.dispatch_method, rng), clock)
+    locks = NamedLocks()
+    launchers = Launchers(lambda hello: loads.came(hello), lambda name: loads.left(name))
+    registry = Registry(
+        dispatcher(options.dispatch_method, rng),
+        clock,
+        heard=lambda *told: loads.heard(*told),
+        lost=lambda address: loads.lost(address),
+    )
     calls = client or new_client()
     peers = Peers(calls, options.secret)
     probes = Probes(registry, peers, options.probe_interval)
     probes.set(options.attached)
-    launchers = Launchers()
     retirer = Retirer(registry, launchers, peers, options)
-    releases = Releases(registry, launchers, retirer, options.start_timeout)
+    loads = Loads(launchers, retirer, locks, options.start_timeout, clock)
+    loads.tell(registry.models_changed)
+    releases = Releases(
+        registry, launchers, retirer, options.start_timeout, locks, loads.residency.held
+    )
     table = routes(
-        FastChatRoutes(registry, peers, guard), OpsgptRoutes(registry, launchers, releases)
+        FastChatRoutes(registry, peers, guard),
+        OpsgptRoutes(registry, launchers, releases, loads, ByHand(loads)),
     )
     controller = Controller(registry, launchers, table, guard, retirer, probes, rng)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         sweep = asyncio.create_task(sweep_forever(registry, options.sweep_interval))
+        loading = asyncio.create_task(loads.run())
         probes.start()
         yield
         controller.close()
         sweep.cancel()
-        await asyncio.wait([sweep])
+        loading.cancel()
+        await asyncio.wait([sweep, loading])
         await probes.stop()
         if client is None:
             await calls.aclose()

@@ -5,7 +5,7 @@ A launcher holds one streamed answer open, on which commands come, and posts a r
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import uuid4
@@ -23,6 +23,10 @@ class LauncherFailed(Exception):
     """A command failed or could not be given; the message says why."""
 
 
+class LauncherLost(LauncherFailed):
+    """The launcher is not there, or left before it had answered."""
+
+
 @dataclass(eq=False)
 class _Channel:
     name: str
@@ -34,17 +38,23 @@ class _Channel:
     def end(self, why: str) -> None:
         for future in self.waiting.values():
             if not future.done():
-                future.set_exception(LauncherFailed(f"the launcher {self.name!r} {why}"))
+                future.set_exception(LauncherLost(f"the launcher {self.name!r} {why}"))
         self.waiting.clear()
         self.lines.put_nowait(None)
 
 
 class Launchers:
-    """The launchers that are connected now, by name."""
+    """The launchers that are connected now, by name. ``came`` and ``left`` are told of them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        came: Callable[[LauncherHello], None] = lambda hello: None,
+        left: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._channels: dict[str, _Channel] = {}
         self._closed = False
+        self._came = came
+        self._left = left
 
     async def connect(self, hello: LauncherHello) -> AsyncGenerator[bytes, None]:
         """The lines for one launcher, a ping first. One that connects again under its name takes
@@ -55,6 +65,7 @@ class Launchers:
             older.end("connected anew")
         self._channels[hello.name] = channel
         logger.info("launcher connected: %r", hello.name)
+        self._came(hello)
         if self._closed:
             channel.end("was sent away")
         try:
@@ -65,6 +76,7 @@ class Launchers:
             channel.end("has left")
             if self._channels.get(hello.name) is channel:
                 del self._channels[hello.name]
+                self._left(hello.name)
                 logger.info("launcher left: %r", hello.name)
 
     def announce(self, hello: LauncherHello) -> bool:
@@ -73,6 +85,7 @@ class Launchers:
         if channel is None:
             return False
         channel.models = frozenset(hello.models)
+        self._came(hello)
         return True
 
     def connected(self, name: str | None) -> bool:
@@ -87,10 +100,13 @@ class Launchers:
     async def command(
         self,
         launcher: str,
-        order: Literal["start", "stop"],
+        order: Literal["start", "stop", "load", "unload"],
         model: str,
         address: str | None,
         seconds: float,
+        *,
+        replicas: int | None = None,
+        demanded: bool = False,
     ) -> None:
         """Has a launcher do something, and waits until it says that it is done.
 
@@ -98,8 +114,8 @@ class Launchers:
         """
         channel = self._channels.get(launcher)
         if channel is None:
-            raise LauncherFailed(f"the launcher {launcher!r} is not connected")
-        command = Command(order, uuid4().hex, model, address)
+            raise LauncherLost(f"the launcher {launcher!r} is not connected")
+        command = Command(order, uuid4().hex, model, address, replicas, demanded)
         future: asyncio.Future[LauncherReply] = asyncio.get_running_loop().create_future()
         channel.waiting[command.id] = future
         channel.lines.put_nowait(command)

@@ -1,10 +1,11 @@
 """Bodies of the controller's routes that FastChat does not have."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from dev_opsgpt.protocol.fastchat import Address, Name
+from dev_opsgpt.routing.cards import Bounds, Card, Part, Standing
 from dev_opsgpt.routing.table import Worker
 
 
@@ -43,21 +44,69 @@ class ReleaseReply(msgspec.Struct):
     msg: str
 
 
+class LauncherReport(msgspec.Struct):
+    """``/launchers/report``: the replicas that a launcher has, and the models that somebody has had
+    stopped there. The answer is ``Exist``."""
+
+    name: Name
+    parts: list[Part]
+    released: list[Name] = []
+
+
 class LauncherHello(msgspec.Struct):
     """``/launchers/connect`` and ``/launchers/models``: who the launcher is and which models it can
-    start. The answer of the latter is ``Exist``."""
+    start, with a card for each that it runs itself, how much of these may be loaded, and the rest
+    as in its reports. The answer of the latter is ``Exist``."""
 
     name: Name
     models: list[Name]
+    cards: list[Card] = []
+    bounds: Bounds = Bounds()
+    parts: list[Part] = []
+    released: list[Name] = []
+
+
+class LoadRequest(msgspec.Struct):
+    """``/load_model``: have a model loaded, which is called so by clients or by the configuration.
+    The answer, after ``seconds`` at most, is a ``Standing``: when the model is loaded, has failed,
+    or still is not. A gateway asks for a request that is ``demanded``; without that it is somebody
+    who wants it to stay."""
+
+    model_name: Name
+    demanded: bool = False
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+
+
+class UnloadRequest(msgspec.Struct):
+    """``/unload_model``: the model leaves until it is needed again; the answer is
+    ``ReleaseReply``."""
+
+    model_name: Name
+
+
+class ScaleRequest(msgspec.Struct):
+    """``/scale_model``: as many replicas; the answer is ``ReleaseReply``."""
+
+    model_name: Name
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+
+
+class ModelTable(msgspec.Struct):
+    """The answer of ``/models``."""
+
+    models: list[Standing]
 
 
 class Command(msgspec.Struct):
-    """A line of ``/launchers/connect``: start a model, or stop the replica at an address."""
+    """A line of ``/launchers/connect``: start a model, stop the replica at an address, or load or
+    unload a model. ``replicas`` more are started, ``demanded`` loads are for a request."""
 
-    type: Literal["start", "stop"]
+    type: Literal["start", "stop", "load", "unload"]
     id: str
     model: str
     address: str | None = None
+    replicas: int | None = None
+    demanded: bool = False
 
 
 class LauncherReply(msgspec.Struct):

@@ -9,6 +9,7 @@ import msgspec
 
 from dev_opsgpt.controller.watch import Pending, Watcher
 from dev_opsgpt.protocol.fastchat import Load, WorkerStatus
+from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.dispatch import Dispatcher
 from dev_opsgpt.routing.table import Table, Worker, split_queue
 from dev_opsgpt.routing.updates import Reason
@@ -22,15 +23,27 @@ FASTCHAT_LIMIT = 5
 # Of our own workers' beats three may be lost; half an interval is for the way.
 MISSED_BEATS = 3.5
 
+Heard = Callable[[Worker, Load | None, float], None]
+"""Takes a sign of life of a worker, with its load if that was a beat, and when it came."""
+
 
 class Registry:
     """Every change of the table goes through here, so that every watcher hears of it.
 
     ``clock`` gives monotonic seconds and decides on expiry. ``table`` is for reading only.
+    ``heard`` and ``lost`` are told of workers that come, beat and go.
     """
 
-    def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        clock: Callable[[], float],
+        heard: Heard = lambda row, load, now: None,
+        lost: Callable[[str], None] = lambda address: None,
+    ) -> None:
         self.table = Table()
+        self._heard = heard
+        self._lost = lost
         self._dispatcher = dispatcher
         self._clock = clock
         self._watchers: set[Watcher] = set()
@@ -47,6 +60,7 @@ class Registry:
         self.table.register(row, now=self._clock(), lifetime=lifetime)
         if before is None or before.models != row.models or before.kind != row.kind:
             logger.info("worker registered: %s (%s) serves %r", row.address, row.kind, row.models)
+        self._heard(row, None, self._clock())
         self._changed(row.address)
 
     def beat(self, address: str, queue_length: int, load: Load | None) -> bool:
@@ -63,6 +77,7 @@ class Registry:
             waiting=load.waiting,
             limit=load.limit,
         )
+        self._heard(row, load, self._clock())
         for watcher in self._watchers:
             watcher.changed(address, load_only=True)
         return True
@@ -119,9 +134,12 @@ class Registry:
             self.table.dispatched(chosen.address)
         return chosen
 
-    async def watch(self) -> AsyncGenerator[bytes, None]:
-        """The lines of one watch, until the caller or the registry is closed."""
-        watcher = Watcher(self.table, monotonic, Pending())
+    async def watch(
+        self, models: Callable[[], list[Standing]] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of one watch, until the caller or the registry is closed; with those of
+        ``models`` for who wants them."""
+        watcher = Watcher(self.table, monotonic, Pending(), models)
         self._watchers.add(watcher)
         if self._closed:
             watcher.close()
@@ -141,6 +159,11 @@ class Registry:
             return False
         return True
 
+    def models_changed(self) -> None:
+        """Where models stand has changed."""
+        for watcher in self._watchers:
+            watcher.models_changed()
+
     def close(self) -> None:
         """Ends all watches, now and to come, so that a server with open ones can stop."""
         self._closed = True
@@ -154,6 +177,7 @@ class Registry:
 
     def _removed(self, address: str, reason: Reason) -> None:
         self._dispatcher.gone(address)
+        self._lost(address)
         logger.info("worker removed: %s (%s)", address, reason)
         for watcher in self._watchers:
             watcher.removed(address, reason)

@@ -22,26 +22,39 @@ class Releases:
     """Carries out releases, those that concern the same model one after the other.
 
     A replacement starts the new model first, so a start that fails leaves the old one as it was.
+    ``locks`` are shared with others that change models; a model that is being stopped is ``held``.
     """
 
     def __init__(
-        self, registry: Registry, launchers: Launchers, retirer: Retirer, start_timeout: float
+        self,
+        registry: Registry,
+        launchers: Launchers,
+        retirer: Retirer,
+        start_timeout: float,
+        locks: NamedLocks,
+        held: set[str],
     ) -> None:
         self._registry = registry
         self._launchers = launchers
         self._retirer = retirer
         self._start_timeout = start_timeout
-        self._locks = NamedLocks()
+        self._locks = locks
+        self._held = held
 
     async def release(self, request: ReleaseRequest) -> ReleaseReply:
         """Does what is asked and tells how it went; it never raises for a failure."""
         names = {request.model_name, request.new_model_name or request.model_name}
         async with self._locks.hold(names):
             try:
+                if not request.keep_origin:
+                    self._held.add(request.model_name)
                 done = await self._release(request)
             except (NotReleased, NotRetired, LauncherFailed) as error:
                 logger.warning("release of %r failed: %s", request.model_name, error)
                 return ReleaseReply(500, str(error))
+            finally:
+                # By now its launcher has said that it is released.
+                self._held.discard(request.model_name)
         logger.info("release: %s", done)
         return ReleaseReply(200, done)
 

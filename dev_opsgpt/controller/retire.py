@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Literal
 
 from dev_opsgpt.controller.launchers import LauncherFailed, Launchers
 from dev_opsgpt.controller.options import ControllerOptions
@@ -34,16 +35,26 @@ class Retirer:
         self._peers = peers
         self._options = options
         self.drain_timeout = options.drain_timeout
+        self.table = registry.table
 
-    async def retire(self, worker: Worker, model: str) -> None:
+    async def retire(
+        self,
+        worker: Worker,
+        model: str,
+        *,
+        order: Literal["stop", "unload"] = "stop",
+        only_idle: bool = False,
+    ) -> None:
         """Drains a worker, waits for its requests in flight, and stops it.
 
-        If that fails, or is cancelled, the worker serves again. Raises ``NotRetired``.
+        If that fails, or is cancelled, the worker serves again. Raises ``NotRetired``, with
+        ``only_idle`` at once where there are requests in flight. ``unload`` stops it until it is
+        needed again.
         """
         self._registry.drain(worker.address)
         try:
-            await self._empty(worker)
-            await self._stop(worker, model)
+            await self._empty(worker, only_idle)
+            await self._stop(worker, model, order)
         except BaseException as error:
             if not worker.draining:
                 self._registry.drain(worker.address, False)
@@ -53,7 +64,7 @@ class Retirer:
         if not await self._registry.until(lambda: self._left(worker), LEAVE):
             self._registry.remove(worker.address, "left")
 
-    async def _empty(self, worker: Worker) -> None:
+    async def _empty(self, worker: Worker, only_idle: bool) -> None:
         seconds = self.drain_timeout
         queue = 0
         try:
@@ -62,6 +73,8 @@ class Retirer:
                 idle = gone = 0
                 while idle < LOOKS and gone < LOOKS and not self._left(worker):
                     queue, there = await self._look(worker, queue)
+                    if queue and only_idle:
+                        raise NotRetired(f"{worker.address} has requests in work")
                     gone = 0 if there else gone + 1
                     idle = 0 if queue or not there else idle + 1
                     await asyncio.sleep(POLL)
@@ -82,12 +95,12 @@ class Retirer:
             return max(1, before), True
         return status.queue_length, True
 
-    async def _stop(self, worker: Worker, model: str) -> None:
+    async def _stop(self, worker: Worker, model: str, order: Literal["stop", "unload"]) -> None:
         if self._left(worker):
             return
         seconds = self.drain_timeout + self._options.stop_timeout
         if worker.launcher is not None and self._launchers.connected(worker.launcher):
-            await self._launchers.command(worker.launcher, "stop", model, worker.address, seconds)
+            await self._launchers.command(worker.launcher, order, model, worker.address, seconds)
         else:
             await self._peers.release(worker, seconds)
 

@@ -11,8 +11,9 @@ from math import inf
 
 import msgspec
 
+from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.table import Table
-from dev_opsgpt.routing.updates import Change, Ping, Reason, Removed, Snapshot
+from dev_opsgpt.routing.updates import Change, Models, Ping, Reason, Removed, Snapshot
 
 GATHER = 0.1
 GATHER_LOAD = 0.5
@@ -71,10 +72,19 @@ class Pending:
 
 
 class Watcher:
-    """One open watch: collects changes, and gives the lines to send one at a time."""
+    """One open watch: collects changes, and gives the lines to send one at a time. ``models`` gives
+    where models stand, for watchers that want to know."""
 
-    def __init__(self, table: Table, clock: Callable[[], float], pending: Pending) -> None:
+    def __init__(
+        self,
+        table: Table,
+        clock: Callable[[], float],
+        pending: Pending,
+        models: Callable[[], list[Standing]] | None = None,
+    ) -> None:
         self._table = table
+        self._models = models
+        self._models_due = inf if models is None else -inf
         self._clock = clock
         self._pending = pending
         self._sent = clock()
@@ -93,6 +103,12 @@ class Watcher:
         self._pending.removed(address, reason, self._clock())
         self._stir(due)
 
+    def models_changed(self) -> None:
+        """Where models stand has changed."""
+        if self._models is not None and self._models_due == inf:
+            self._models_due = self._clock() + GATHER_LOAD
+            self._wake.set()
+
     def close(self) -> None:
         """Ends the watch: ``next`` gives None from now on."""
         self._closed = True
@@ -106,12 +122,15 @@ class Watcher:
             due = inf if self._pending.due is None else self._pending.due
             if due <= now:
                 return self._line(self._pending.take(self._table))
+            if self._models is not None and self._models_due <= now:
+                self._models_due = inf
+                return self._line(Models(self._models()))
             if self._sent + PING_AFTER <= now:
                 return self._line(Ping())
-            await self._sleep(min(due, self._sent + PING_AFTER) - now)
+            await self._sleep(min(due, self._models_due, self._sent + PING_AFTER) - now)
         return None
 
-    def _line(self, message: Change | Snapshot | Ping) -> bytes:
+    def _line(self, message: Change | Snapshot | Models | Ping) -> bytes:
         self._sent = self._clock()
         return msgspec.json.encode(message) + b"\n"
 

@@ -22,6 +22,7 @@ from dev_opsgpt.engines.text_reader import PlainReader, rest, shown
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
+from dev_opsgpt.worker.progress import Tell, silent
 from dev_opsgpt.worker.stop_strings import StopFilter
 
 
@@ -41,6 +42,7 @@ class LlamaCppEngine:
 
     ``default_params`` are sampling fields for requests that do not set them. No more than
     ``options.parallel`` sequences run at the same time; others wait in the order they came.
+    ``progress`` is told how the loading goes on.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LlamaCppEngine:
         self._defaults: dict[str, Any] = {}
         self._slots = asyncio.Semaphore(options.parallel)
         self._loaded: _Loaded | None = None
+        self.progress: Tell = silent
 
     @property
     def context_length(self) -> int:
@@ -77,9 +80,10 @@ class LlamaCppEngine:
             raise EngineError("The model is loaded already.")
         self._defaults = params.checked_defaults(self._given)
         loop = asyncio.get_running_loop()
+        self.progress("reading the file's head", None)
         model = await loop.run_in_executor(None, Gguf, self._options.path)
         loading = generation_params(model, self._options)
-        server = await load(model, loading, self._options.parallel)
+        server = await load(model, loading, self._options.parallel, self.progress)
         try:
             props = await server.get("/props")
         except BaseException:

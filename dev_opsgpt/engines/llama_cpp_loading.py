@@ -1,5 +1,6 @@
 """How a GGUF model is loaded: checked first, then with these parameters of llama.cpp's."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_memory import check_memory, uses_gpu
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
 from dev_opsgpt.worker.engine import EngineError
+from dev_opsgpt.worker.memory import resident
+from dev_opsgpt.worker.progress import Tell, silent
 
 # Where nobody says how long a context should be: the model's own, but no more than this.
 MOST_BY_DEFAULT = 8192
@@ -20,6 +23,8 @@ CPU_BATCH, GPU_BATCH = 128, 512
 SMALL = 200 * 2**20
 # Megabytes of memory for the caches of conversations that lost their slot.
 PROMPT_CACHE = 512
+# Seconds between two looks at how far a load has come.
+LOOK = 0.25
 
 
 class LlamaOptions(msgspec.Struct, frozen=True):
@@ -110,9 +115,10 @@ def _params(model: Gguf, options: LlamaOptions, context: int, *, batch: int) -> 
     return params
 
 
-async def load(model: Gguf, params: Any, parallel: int) -> LlamaServer:
+async def load(model: Gguf, params: Any, parallel: int, progress: Tell = silent) -> LlamaServer:
     """A running server. Raises ``EngineError`` with what is known of the cause."""
     server = LlamaServer(params, parallel=parallel)
+    watching = asyncio.create_task(_watch(model, progress))
     try:
         await server.start()
     except EngineError:
@@ -121,4 +127,15 @@ async def load(model: Gguf, params: Any, parallel: int) -> LlamaServer:
             f"({model.architecture or 'unknown'}) or quantisation is not one it knows, its chat "
             "template does not render, or memory ran out."
         ) from None
+    finally:
+        watching.cancel()
     return server
+
+
+async def _watch(model: Gguf, progress: Tell) -> None:
+    """Tells how much of the file has come into memory; llama.cpp itself does not say."""
+    before = resident()
+    while before is not None:
+        mapped = (resident() or before) - before
+        progress("loading the weights", min(1.0, max(0.0, mapped / max(1, model.size))))
+        await asyncio.sleep(LOOK)

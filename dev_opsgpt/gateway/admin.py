@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 NO_JSON = "The request body is not valid JSON."
 _ID = re.compile(r"key_[0-9a-f]{16}")
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No admin key, or a wrong one."},
     "4XX": {"description": "The request is wrong; the error names the field."},
     503: {"description": "The database cannot be reached now."},
@@ -150,7 +150,7 @@ def create_admin(admin: Admin, allowed: Allowed) -> APIRouter:
     """The routes below ``/admin``; ``allowed`` tells whether a token is an admin key. Their errors
     are ``ApiError``s."""
     router = APIRouter(
-        prefix="/admin", tags=["admin"], route_class=_guarded_by(allowed), responses=_ERRORS
+        prefix="/admin", tags=["admin"], route_class=guarded_by(allowed), responses=ERRORS
     )
 
     @router.post("/keys")
@@ -210,7 +210,7 @@ def _found(row: Any, id_: str, param: str = "id") -> Any:
     return row
 
 
-def _guarded_by(allowed: Allowed) -> type[APIRoute]:
+def guarded_by(allowed: Allowed) -> type[APIRoute]:
     """A kind of route that looks at the admin key before it reads anything else, takes no more
     than a small body, and tells every error as an ``ApiError``."""
 

@@ -14,6 +14,7 @@ from dev_opsgpt.gateway.access_log import AccessLog
 from dev_opsgpt.gateway.admin import Admin, create_admin
 from dev_opsgpt.gateway.attempt import Asker
 from dev_opsgpt.gateway.auth import Caller, Keys, admin_check
+from dev_opsgpt.gateway.controller_calls import ControllerCalls
 from dev_opsgpt.gateway.exporter import Exporter
 from dev_opsgpt.gateway.fastchat_worker import FastChatWorkers
 from dev_opsgpt.gateway.forward import Forwarder
@@ -21,9 +22,11 @@ from dev_opsgpt.gateway.gauges import fleet_sources
 from dev_opsgpt.gateway.hot_path import PATHS, HotPath, Sink
 from dev_opsgpt.gateway.key_ring import KeyRing
 from dev_opsgpt.gateway.limits import Limits, LocalLimits, SharedLimits
+from dev_opsgpt.gateway.loads import Loads
 from dev_opsgpt.gateway.metrics import Metrics
 from dev_opsgpt.gateway.metrics_page import PATH as PAGE
 from dev_opsgpt.gateway.metrics_page import create_metrics_page, reader_check
+from dev_opsgpt.gateway.model_admin import ModelAdmin, create_model_admin
 from dev_opsgpt.gateway.options import GatewayOptions
 from dev_opsgpt.gateway.pages import Pages, create_pages
 from dev_opsgpt.gateway.passthrough import PATH, PassThrough
@@ -99,6 +102,9 @@ class Gateway:
                 **self._usage_sources(),
             }
         )
+        calls = ControllerCalls(self._client, options.controller, options.secret)
+        self._calls = calls
+        self._loads = Loads(self._fleet, calls, clock)
         self._forwarder = Forwarder(
             self._fleet,
             Routes(options.route, options.routes),
@@ -106,6 +112,7 @@ class Gateway:
             Asker(self._fleet, self._upstreams, FastChatWorkers(self._client), clock),
             RetryBudget(options.retry_budget),
             self._metrics,
+            self._loads,
             clock=clock,
             rng=rng,
         )
@@ -134,6 +141,7 @@ class Gateway:
             secret=options.secret,
             clock=clock,
             gone=self._dispatcher.gone,
+            models=self._loads.take,
         )
         files = SnapshotFiles(options.runtime_dir, options.index) if options.runtime_dir else None
         self._exporter = Exporter(self._metrics, files, index=options.index, clock=wall)
@@ -180,6 +188,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Ends everything, when the last request is over; no record is lost."""
+        self._loads.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -214,10 +223,12 @@ class Gateway:
         }
 
     def _pages(self, clock: Callable[[], float]) -> App:
-        pages = create_pages(Pages(self._fleet, self._upstreams, clock), self._keys)
+        pages = create_pages(Pages(self._fleet, self._loads, self._upstreams, clock), self._keys)
         if self._database is not None and self._ring is not None:
             admin = Admin(self._store, self._ring, self._limits)
             pages.include_router(create_admin(admin, lambda token: self._is_admin(token)))
+            models = ModelAdmin(self._calls)
+            pages.include_router(create_model_admin(models, lambda token: self._is_admin(token)))
             pages.include_router(create_usage_routes(self._database, self._sees))
         scraper = reader_check(lambda token: self._is_admin(token))
         routes: dict[str, dict[str, App]] = {

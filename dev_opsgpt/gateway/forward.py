@@ -9,6 +9,7 @@ from typing import Protocol
 
 from dev_opsgpt.gateway.attempt import Asker, Pair
 from dev_opsgpt.gateway.lines import Lines
+from dev_opsgpt.gateway.loads import Loads
 from dev_opsgpt.gateway.request import Request
 from dev_opsgpt.gateway.routes import Route, Routes
 from dev_opsgpt.protocol.errors import ApiError, ModelNotFound, Overloaded, Unavailable
@@ -20,6 +21,8 @@ from dev_opsgpt.routing.retry import RetryBudget, backoff
 # Seconds after which a client may try a model again that nobody can serve now: a breaker or a
 # restart takes about as long.
 RETRY_AFTER = 2
+# So often one request waits for models to be loaded: one may be gone again when it is asked.
+MOST_LOADS = 3
 
 
 class Events(Protocol):
@@ -53,6 +56,7 @@ class Forwarder:
         asker: Asker,
         budget: RetryBudget,
         events: Events,
+        loads: Loads,
         *,
         clock: Callable[[], float],
         rng: Random,
@@ -63,6 +67,7 @@ class Forwarder:
         self.budget = budget
         self._asker = asker
         self._events = events
+        self.loads = loads
         self._clock = clock
         self._rng = rng
         self.lines = Lines(self._offer, self._leave, clock)
@@ -73,7 +78,8 @@ class Forwarder:
         if self._fleet.ready(model, now) or self._fleet.expected(model, now):
             return True
         route = self.routes.of(model)
-        return route is not self.routes.default and bool(route.fallbacks)
+        stands_for_others = route is not self.routes.default and bool(route.fallbacks)
+        return stands_for_others or self.loads.loadable(model)
 
     async def serve(self, request: Request, route: Route) -> None:
         """Answers the request: by its model, whose ``route`` it is, or by one of the fallbacks
@@ -81,6 +87,7 @@ class Forwarder:
         self.budget.request(self._clock())
         model, tried = request.model, request.tried
         fallbacks: list[str] | None = None
+        loads = 0
         while True:
             try:
                 replica = self._choose(request, model, tried)
@@ -96,9 +103,16 @@ class Forwarder:
                     return
                 finally:
                     self._leave(replica)
-            except ApiError as error:
+            except ApiError as failure:
+                error: ApiError = failure
                 if request.exchange.started or not _may_differ(error):
                     raise
+                if self.loads.absent(model) and loads < MOST_LOADS:
+                    loads += 1
+                    error = await self._load(request, model, route) or error
+                    if self._fleet.ready(model, self._clock()):
+                        tried = request.tried = []
+                        continue
                 if self._may_retry(error, model, route, tried):
                     self.budget.spend(self._clock())
                     self._events.retried(model)
@@ -126,6 +140,19 @@ class Forwarder:
             await self._asker.ask_in_time(request, model, route, pair)
         finally:
             pair.close()
+
+    async def _load(self, request: Request, model: str, route: Route) -> ApiError | None:
+        """Waits until a model is loaded; why it is not where that fails. A fallback that is ready
+        does not wait with it: it answers, and the model is loaded for those who come next."""
+        now = self._clock()
+        if model is request.model and any(self._able(request, m, now) for m in route.fallbacks):
+            self.loads.begin(model)
+            return None
+        try:
+            await self.loads.wait(request, model, route)
+        except ApiError as error:
+            return error
+        return None
 
     async def _wait(self, request: Request, model: str, route: Route) -> Replica:
         """Waits in line for a replica."""
@@ -232,12 +259,14 @@ class Forwarder:
         return self.budget.allows(now) and bool(self._fleet.candidates(model, now, tried))
 
     def _next(self, fallbacks: list[str], request: Request) -> str | None:
-        """The next of the fallbacks that is there and able."""
+        """The next of the fallbacks that is there and able, else the next that can be loaded."""
         now = self._clock()
-        while fallbacks:
-            model = fallbacks.pop(0)
-            if model != request.model and self._able(request, model, now):
-                return model
+        others = [model for model in fallbacks if model != request.model]
+        for able in (lambda model: self._able(request, model, now), self.loads.absent):
+            found = next((model for model in others if able(model)), None)
+            if found is not None:
+                fallbacks.remove(found)
+                return found
         return None
 
     def _final(self, error: ApiError, request: Request) -> ApiError:

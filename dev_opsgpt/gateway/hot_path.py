@@ -15,7 +15,7 @@ from dev_opsgpt.gateway.key import Key
 from dev_opsgpt.gateway.limits import Lease, Limits
 from dev_opsgpt.gateway.peek import Peek, peek
 from dev_opsgpt.gateway.prices import cost
-from dev_opsgpt.gateway.relay import Refused, error_event, finish_stream
+from dev_opsgpt.gateway.relay import Refused, error_event, finish_stream, tell_waiting
 from dev_opsgpt.gateway.request import Request, text_of
 from dev_opsgpt.gateway.request_id import RequestIds
 from dev_opsgpt.gateway.routes import Route
@@ -173,6 +173,10 @@ class HotPath:
             else:
                 async with asyncio.timeout(seconds):
                     await self.serve(request, route)
+        except ApiError as failed:
+            if request.exchange is exchange:
+                raise
+            tell_waiting(request, failed)
         except TimeoutError:
             message = f"The request was not answered within {seconds:g} seconds."
             error = UpstreamTimeout(message, code="request_timeout")

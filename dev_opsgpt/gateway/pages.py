@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Keys
+from dev_opsgpt.gateway.loads import Loads
 from dev_opsgpt.gateway.openapi import describe
 from dev_opsgpt.gateway.upstreams import Upstreams
 from dev_opsgpt.protocol import errors
@@ -52,22 +53,30 @@ class TokenCheck(BaseModel):
 class Pages:
     """The routes' handlers, over the same fleet as the hot path."""
 
-    def __init__(self, fleet: Fleet, upstreams: Upstreams, clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, loads: Loads, upstreams: Upstreams, clock: Clock) -> None:
         self._fleet = fleet
+        self._loads = loads
         self._upstreams = upstreams
         self._clock = clock
         self._started = int(time.time())
 
     def model(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object. Raises ``ModelNotFound``."""
-        if name not in self._fleet.models():
+        """OpenAI's model object, and whether it is loaded. Raises ``ModelNotFound``."""
+        if name not in self._names():
             raise ModelNotFound(f"The model '{name}' does not exist.", param="model")
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "opsgpt"}
+        return self._shown(name)
 
     def models(self) -> dict[str, Any]:
         """OpenAI's list of models."""
-        data = [self.model(name) for name in self._fleet.models()]
-        return {"object": "list", "data": data}
+        return {"object": "list", "data": [self._shown(name) for name in self._names()]}
+
+    def _names(self) -> list[str]:
+        return sorted({*self._fleet.models(), *self._loads.names()})
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        serves = bool(self._fleet.ready(name, self._clock()))
+        card = {"id": name, "object": "model", "created": self._started, "owned_by": "opsgpt"}
+        return card | self._loads.shown(name, serves)
 
     def health(self) -> dict[str, Any]:
         """Whether requests can be answered, and by how many replicas of which model."""

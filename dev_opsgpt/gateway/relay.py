@@ -279,6 +279,15 @@ class Sender:
             raise StreamBroken(error)
 
 
+def tell_waiting(request: Request, error: ApiError) -> None:
+    """Ends the stream of a client that was told to wait, and then could not be served."""
+    request.record.error = error.code
+    if isinstance(error, Refused):
+        request.exchange.answer(error.status, error.head, error.body)
+    else:
+        request.exchange.fail(error)
+
+
 def finish_stream(request: Request) -> None:
     """Writes down what a stream has told of itself."""
     record = request.record

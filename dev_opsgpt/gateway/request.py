@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from dev_opsgpt.gateway.auth import Caller
+from dev_opsgpt.gateway.opened import Opened
 from dev_opsgpt.gateway.peek import Peek
 from dev_opsgpt.gateway.stream_usage import UsageFilter, ask, wants_usage
 from dev_opsgpt.gateway.tracing import Trace
@@ -59,7 +60,7 @@ class Request:
         ask_usage: bool,
         clock: Callable[[], float],
     ) -> None:
-        self.exchange = exchange
+        self.exchange: Exchange | Opened = exchange
         self.caller = caller
         self.record = record
         self.peek = peek

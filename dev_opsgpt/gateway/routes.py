@@ -22,6 +22,7 @@ class Route:
     hedge_after: float | None = None
     queue_size: int = 1000
     queue_timeout: float = 60.0
+    load_timeout: float = 300.0
     context_length: int | None = None
     tools: bool | None = None
     vision: bool | None = None

@@ -14,8 +14,9 @@ import msgspec
 from dev_opsgpt.gateway.fastchat_source import FastChatController
 from dev_opsgpt.gateway.upstreams import Upstreams
 from dev_opsgpt.protocol.errors import ApiError
+from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.fleet import Fleet, Replica
-from dev_opsgpt.routing.updates import Change, Ping, Snapshot
+from dev_opsgpt.routing.updates import Change, Models, Ping, Snapshot
 from dev_opsgpt.transport.client import Client, Origin
 from dev_opsgpt.transport.errors import ConnectionBroken
 from dev_opsgpt.transport.response import Response
@@ -29,12 +30,12 @@ POLL = 3.0
 PROBE_TIMEOUT = 2.0
 LONGEST_LINE = 64 << 20
 
-_decoder = msgspec.json.Decoder(Snapshot | Change | Ping)
+_decoder = msgspec.json.Decoder(Snapshot | Change | Models | Ping)
 
 
 class Watch:
     """Feeds one fleet from one controller, as long as ``run`` runs. ``gone`` is told the addresses
-    of replicas that have left."""
+    of replicas that have left, ``models`` where the launchers' models stand."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Watch:
         secret: str | None,
         clock: Callable[[], float],
         gone: Callable[[str], None] = lambda address: None,
+        models: Callable[[list[Standing]], None] = lambda standings: None,
     ) -> None:
         self._fleet = fleet
+        self._models = models
         self._tell_gone = gone
         self._upstreams = upstreams
         self._client = client
@@ -75,7 +78,7 @@ class Watch:
 
     async def _follow(self) -> None:
         async with asyncio.timeout(SILENCE):
-            head = self._origin.head("GET", "/watch", self._headers)
+            head = self._origin.head("GET", "/watch?models=1", self._headers)
             response = await self._client.send(self._origin, head)
         try:
             if response.status == 404:
@@ -108,10 +111,12 @@ class Watch:
             self._synchronised()
             await asyncio.sleep(POLL)
 
-    def apply(self, message: Snapshot | Change | Ping) -> None:
+    def apply(self, message: Snapshot | Change | Models | Ping) -> None:
         """Takes one message of the watch."""
         now = self._clock()
-        if isinstance(message, Snapshot):
+        if isinstance(message, Models):
+            self._models(message.models)
+        elif isinstance(message, Snapshot):
             self._fleet.resume(message.workers, now)
             self._synchronised()
         elif isinstance(message, Change):

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from dev_opsgpt.launcher.client import CallFailed, Calls, Command
+from dev_opsgpt.launcher.reports import Reports
 
 log = logging.getLogger(__name__)
 
@@ -18,27 +18,33 @@ class CommandFailed(Exception):
 
 
 class Commands(Protocol):
-    """What can be asked of a launcher. Both raise ``CommandFailed``."""
+    """What can be asked of a launcher. All raise ``CommandFailed``, and give a word about what
+    was done."""
 
-    async def start_model(self, model: str) -> str:
-        """Starts one more replica of a model; a word about it."""
+    async def start_model(self, model: str, replicas: int | None = None) -> str:
+        """Starts more replicas of a model, as many as configured where nobody says how many."""
+        ...
+
+    async def load_model(self, model: str, demanded: bool) -> str:
+        """Has a model serve that may do so already; ``demanded``: because a request needs it."""
+        ...
+
+    async def unload_model(self, model: str, address: str | None) -> str:
+        """Stops the replica at an address, or every one, until it is needed again."""
         ...
 
     async def stop_model(self, model: str, address: str | None) -> str:
-        """Stops the replica at an address, or every one; a word about it."""
+        """The same, until somebody has it started again."""
         ...
 
 
 class Channel:
-    """Runs the controller's commands side by side, until it is cancelled. ``models`` gives the
-    names that can be started, whenever it connects."""
+    """Runs the controller's commands side by side, until it is cancelled. ``reports`` say who it
+    is whenever it connects, and what has changed before it says that a command is carried out."""
 
-    def __init__(
-        self, calls: Calls, name: str, models: Callable[[], list[str]], commands: Commands
-    ) -> None:
+    def __init__(self, calls: Calls, reports: Reports, commands: Commands) -> None:
         self._calls = calls
-        self._name = name
-        self._models = models
+        self._reports = reports
         self._commands = commands
         self._running: set[asyncio.Task[None]] = set()
 
@@ -47,7 +53,7 @@ class Channel:
         try:
             while True:
                 try:
-                    async for command in self._calls.commands(self._name, self._models()):
+                    async for command in self._calls.commands(self._reports.hello()):
                         task = asyncio.create_task(self._obey(command))
                         self._running.add(task)
                         task.add_done_callback(self._running.discard)
@@ -61,16 +67,25 @@ class Channel:
 
     async def _obey(self, command: Command) -> None:
         try:
-            if command.type == "start":
-                message = await self._commands.start_model(command.model)
-            elif command.type == "stop":
-                message = await self._commands.stop_model(command.model, command.address)
-            else:
-                raise CommandFailed(f"this launcher knows no command {command.type!r}")
+            message = await self._carry_out(command)
             ok = True
         except CommandFailed as error:
             ok, message = False, str(error)
+        await self._reports.send()
         await self._reply(command, ok, message)
+
+    async def _carry_out(self, command: Command) -> str:
+        commands, model = self._commands, command.model
+        match command.type:
+            case "start":
+                return await commands.start_model(model, command.replicas)
+            case "load":
+                return await commands.load_model(model, command.demanded)
+            case "unload":
+                return await commands.unload_model(model, command.address)
+            case "stop":
+                return await commands.stop_model(model, command.address)
+        raise CommandFailed(f"this launcher knows no command {command.type!r}")
 
     async def _reply(self, command: Command, ok: bool, message: str) -> None:
         for attempt in range(REPLY_ATTEMPTS):

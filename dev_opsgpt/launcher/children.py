@@ -29,10 +29,11 @@ from dev_opsgpt.launcher.link import (
     Failed,
     LauncherGone,
     Link,
+    Progress,
     Ready,
     Stopped,
 )
-from dev_opsgpt.launcher.roles import Job, Membership, Reloadable, Runtime
+from dev_opsgpt.launcher.roles import Job, Membership, Reloadable, Runtime, Telling
 from dev_opsgpt.storage.errors import StorageError
 from dev_opsgpt.transport.logs import install
 from dev_opsgpt.transport.server import PortInUse
@@ -100,6 +101,8 @@ async def serve(jobs: Sequence[Job], link: Link) -> int:
 async def _serve_one(job: Job, link: Link, stop: asyncio.Event, inbox: Inbox) -> Exit:
     try:
         runtime = job.make()
+        if isinstance(runtime, Telling):
+            runtime.tell = lambda doing, done: link.tell(Progress(job.port, doing, done))
         if not await _started(runtime, stop):
             return Exit.STOPPED
     except PortInUse as error:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dev_opsgpt.protocol.errors import ApiError
+from dev_opsgpt.routing.cards import Bounds, Card, Part
 from dev_opsgpt.transport.client import Client
 
 ANSWER_LIMIT = 64 << 20
@@ -22,13 +23,27 @@ class CallFailed(Exception):
 
 
 class Command(msgspec.Struct):
-    """What the controller asks of a launcher: start a replica of a model, or stop the one at an
-    address; a ping asks nothing."""
+    """What the controller asks of a launcher: start replicas of a model, stop the one at an
+    address, load or unload a model; a ping asks nothing."""
 
     type: str
     id: str = ""
     model: str = ""
     address: str | None = None
+    replicas: int | None = None
+    demanded: bool = False
+
+
+class Hello(msgspec.Struct, kw_only=True):
+    """Who a launcher is: the ``models`` that it can start, a card for each of these that it runs
+    itself, how much may be loaded, and what is."""
+
+    name: str
+    models: list[str]
+    cards: list[Card]
+    bounds: Bounds
+    parts: list[Part]
+    released: list[str]
 
 
 class WorkerRow(msgspec.Struct):
@@ -81,9 +96,9 @@ class Calls:
         if reply.code != 200:
             raise CallFailed(f"{worker} answered {reply.code}: {reply.msg}")
 
-    async def commands(self, name: str, models: list[str]) -> AsyncIterator[Command]:
+    async def commands(self, hello: Hello) -> AsyncIterator[Command]:
         """Connects as a launcher; commands as they come, pings left out."""
-        body = msgspec.json.encode({"name": name, "models": models})
+        body = msgspec.json.encode(hello)
         decoder = msgspec.json.Decoder(Command)
         try:
             response = await self._client.request(
@@ -103,10 +118,14 @@ class Calls:
         except (ApiError, msgspec.MsgspecError) as error:
             raise CallFailed(str(error)) from None
 
-    async def announce(self, name: str, models: list[str]) -> None:
+    async def announce(self, hello: Hello) -> None:
         """Tells what a launcher can start from now on."""
-        body = {"name": name, "models": models}
-        await self._call("POST", self.controller, "/launchers/models", dict[str, Any], body)
+        await self._call("POST", self.controller, "/launchers/models", dict[str, Any], hello)
+
+    async def report(self, name: str, parts: list[Part], released: list[str]) -> None:
+        """Tells what a launcher has loaded, and what somebody has had stopped there."""
+        body = {"name": name, "parts": parts, "released": released}
+        await self._call("POST", self.controller, "/launchers/report", dict[str, Any], body)
 
     async def reply(self, command: Command, ok: bool, message: str) -> None:
         """Tells how a command went."""

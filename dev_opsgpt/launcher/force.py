@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from dev_opsgpt.config import ConfigError, Problem, Settings, check_settings
 from dev_opsgpt.config.changes import Changes, changes, held
 from dev_opsgpt.launcher import roles
-from dev_opsgpt.launcher.client import CallFailed, Calls
+from dev_opsgpt.launcher.catalogue import cards
+from dev_opsgpt.launcher.client import CallFailed
 from dev_opsgpt.launcher.gateways import PATIENCE, Gateways
 from dev_opsgpt.launcher.handed import Handed, pack
 from dev_opsgpt.launcher.models import Models
@@ -27,7 +28,9 @@ from dev_opsgpt.launcher.plan import (
 from dev_opsgpt.launcher.ports import claim, taken
 from dev_opsgpt.launcher.reload import Work
 from dev_opsgpt.launcher.replacing import Replacing
+from dev_opsgpt.launcher.reports import Reports
 from dev_opsgpt.launcher.units import Units
+from dev_opsgpt.routing.cards import Card
 from dev_opsgpt.transport.server import PortInUse
 
 _MODEL_TABLES = ("llm_model_dict[", "VLLM_MODEL_DICT[")
@@ -93,7 +96,7 @@ class InForce:
         self._occupy([listen for spec in self.plan.processes for listen in spec.listens], self.plan)
 
     async def change(
-        self, read: Settings, units: Units, gateways: Gateways, models: Models, calls: Calls
+        self, read: Settings, units: Units, gateways: Gateways, models: Models, reports: Reports
     ) -> Work:
         """Puts other settings in force: at once in what takes them in place; models follow by the
         work that this gives. Raises ``ConfigError`` and ``PortInUse``, and has then changed
@@ -107,18 +110,23 @@ class InForce:
             # On the same port the old gateways are in the way, and will make room.
             moved = before is None or listen.port != before.port
             self._occupy([listen] if moved else [], plan)
-        was, self._read, self.settings, self.plan = self.settings, read, settings, plan
+        self._read, self.settings, self.plan = read, settings, plan
         models.settings = settings
         lines = await _tell_controller(units, plan)
         lines += await self._tell_gateways(gateways, bool(found.new_gateways) or self._owed)
         if listen != before and not self._owed:
             self.published(plan)
-        if was.startable_models() != settings.startable_models():
-            lines += await _announce(calls, self._name, settings.startable_models())
+        lines += await _announce(reports)
         mine = [model.name for model in selected(settings, self._selection)]
         replacing = Replacing(models, units, settings, mine)
         told = _keys(found, {spec.role for spec in plan.processes}, owed=self._owed)
         return _finish([*told, *lines], replacing, found)
+
+    def cards(self) -> list[Card]:
+        """What can be loaded here. Who names the models to start wants no others."""
+        chosen = self._selection
+        on_demand = chosen.local and chosen.models is None
+        return cards(self.settings, on_demand=on_demand)
 
     def differs(self, read: Settings) -> bool:
         """Whether other settings would change anything."""
@@ -171,10 +179,10 @@ async def _tell_controller(units: Units, plan: LaunchPlan) -> list[Line]:
     return [Line(f"controller: {why}", ok=False) for why in found if why]
 
 
-async def _announce(calls: Calls, launcher: str, startable: list[str]) -> list[Line]:
+async def _announce(reports: Reports) -> list[Line]:
     """Tells the controller what can be started here now; it hears it again when it connects."""
     try:
-        await calls.announce(launcher, startable)
+        await reports.announce()
     except CallFailed as error:
         return [Line(f"the controller was not told what can be started: {error}", ok=False)]
     return []
@@ -196,7 +204,8 @@ def _keys(found: Changes, roles: Collection[Role], *, owed: bool) -> list[Line]:
         if not key.startswith(absent)
     ]
     servers = found.attached if "controller" in roles else ()
-    return lines + [Line(f"{model}: its attached server has changed") for model in servers]
+    lines += [Line(f"{model}: its attached server has changed") for model in servers]
+    return lines + [Line(f"{model}: when it is loaded is in force") for model in found.offered]
 
 
 async def _finish(lines: list[Line], replacing: Replacing, found: Changes) -> list[Line]:

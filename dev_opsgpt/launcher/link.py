@@ -47,6 +47,15 @@ class Ready(msgspec.Struct, tag="ready"):
     address: str
 
 
+class Progress(msgspec.Struct, tag="progress"):
+    """What the part that listens on ``port`` is at while it starts, and how much of that is done,
+    between 0 and 1 where it can be told."""
+
+    port: int
+    doing: str
+    fraction: float | None = None
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """A part cannot be started, told in one line for a person; port 0 means every part. ``code``
     is an ``Exit``."""
@@ -71,10 +80,10 @@ class Applied(msgspec.Struct, tag="applied"):
     message: str = ""
 
 
-News = Ready | Failed | Stopped | Applied
+News = Ready | Progress | Failed | Stopped | Applied
 
 
-_decoder: msgspec.json.Decoder[News] = msgspec.json.Decoder(Ready | Failed | Stopped | Applied)
+_decoder: msgspec.json.Decoder[News] = msgspec.json.Decoder(News)
 
 
 def decode(line: bytes) -> News:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from dev_opsgpt.config import Settings, load_settings
+from dev_opsgpt.launcher.catalogue import bounds, parts
 from dev_opsgpt.launcher.channel import Channel
 from dev_opsgpt.launcher.client import CallFailed, Calls
 from dev_opsgpt.launcher.display import Display
@@ -23,6 +24,7 @@ from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.process import Process
 from dev_opsgpt.launcher.reload import Reloader, Work
 from dev_opsgpt.launcher.report import Reporter, closing_of
+from dev_opsgpt.launcher.reports import Reports
 from dev_opsgpt.launcher.unit import Life, Part, State, Unit
 from dev_opsgpt.launcher.units import Units
 from dev_opsgpt.launcher.watching import Fingerprint
@@ -66,6 +68,15 @@ class Launcher:
         self._units = Units(self._unit)
         self._gateways = Gateways(self._units)
         self._models = Models(force.settings, self._units, self._calls, name)
+        self._reports = Reports(
+            self._calls,
+            name,
+            models=lambda: force.settings.startable_models(),
+            cards=force.cards,
+            bounds=lambda: bounds(force.settings),
+            parts=lambda: parts(self._units, self._models.demanded, self._models.working),
+            released=self._models.all_released,
+        )
         self._reloader = Reloader(config_dir, known, self._take, Journal(run_dir), display)
         self._hangup = Hangup(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
         self._stop = asyncio.Event()
@@ -82,7 +93,11 @@ class Launcher:
             if signal.getsignal(sign) is not signal.SIG_IGN:
                 loop.add_signal_handler(sign, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._hangup.watch())]
+        beside = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._reports.run()),
+            asyncio.create_task(self._hangup.watch()),
+        ]
         try:
             await self._unless_stopped(self._start_up())
             beside.append(asyncio.create_task(self._reloader.run()))
@@ -117,7 +132,7 @@ class Launcher:
         if not self._force.differs(read):
             return None
         return await self._force.change(
-            read, self._units, self._gateways, self._models, self._calls
+            read, self._units, self._gateways, self._models, self._reports
         )
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
@@ -143,7 +158,12 @@ class Launcher:
         registered = await self._registered()
         self._display.closing(
             closing_of(
-                self._force.settings, self._force.plan, self._units, registered, str(self._logs)
+                self._force.settings,
+                self._force.plan,
+                self._units,
+                registered,
+                str(self._logs),
+                self._force.cards(),
             )
         )
 
@@ -201,10 +221,7 @@ class Launcher:
         return [part for unit in units for part in unit.parts.values()]
 
     async def _listen(self) -> None:
-        def startable() -> list[str]:
-            return self._force.settings.startable_models()
-
-        await Channel(self._calls, self._name, startable, self._models).run()
+        await Channel(self._calls, self._reports, self._models).run()
 
     async def _shut_down(self) -> None:
         self._display.waiting(())
@@ -229,6 +246,7 @@ class Launcher:
 
     def _changed(self, unit: Unit) -> None:
         self._reporter.changed(unit)
+        self._reports.stir()
         if not self._reporter.closing:
             self._show_waiting()
 

@@ -4,6 +4,7 @@ asks."""
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -37,30 +38,99 @@ class Models:
         self._launcher = launcher
         self._orders: Counter[str] = Counter()
         self._released: set[str] = set()
+        self._demanded: set[str] = set()
+        self._working: Counter[str] = Counter()
+        self._done = asyncio.Event()
         self._stopping: set[asyncio.Task[None]] = set()
 
-    async def start_model(self, model: str) -> str:
-        """Starts a model, with as many replicas as configured; returns when they serve. Raises
-        ``CommandFailed``, and has then stopped what it started."""
+    async def start_model(self, model: str, replicas: int | None = None) -> str:
+        """Starts a model, with as many replicas as configured where nobody says how many; returns
+        when they serve. Raises ``CommandFailed``, and has then stopped what it started."""
+        if replicas is None:
+            self._demanded.discard(model)
+        return await self._start_anew(model, replicas)
+
+    async def _start_anew(self, model: str, replicas: int | None = None) -> str:
         if model not in self.settings.startable_models():
             raise CommandFailed(f"the configuration cannot start a model {model!r}")
         self.order(model)
-        failures = await self.start([model])
+        failures = await self.start([model], replicas)
         if model in failures:
             raise CommandFailed(f"{model!r} did not start: {failures[model]}")
         return f"{model!r} serves"
 
+    async def load_model(self, model: str, demanded: bool) -> str:
+        """Has a model serve, with as many replicas as configured where it does not yet;
+        ``demanded`` because a request needs it. Raises ``CommandFailed``."""
+        while self._working[model]:
+            await self._done.wait()
+        served = self._units.serving(model, None)
+        if not served:
+            return await self._load(model, demanded)
+        if not demanded:
+            self._demanded.discard(model)
+        await asyncio.gather(*(unit.settle() for unit, _ in served))
+        if not any(part.state is State.READY for _, part in served):
+            raise CommandFailed(f"{model!r} does not serve: {served[0][1].message}")
+        return f"{model!r} serves"
+
+    async def _load(self, model: str, demanded: bool) -> str:
+        if not demanded:
+            return await self.start_model(model)
+        self._demanded.add(model)
+        try:
+            return await self._start_anew(model)
+        except BaseException:
+            self._demanded.discard(model)
+            raise
+
+    async def unload_model(self, model: str, address: str | None) -> str:
+        """Stops a model's replica at an address, or all of them, until the model is needed again.
+        Raises ``CommandFailed``."""
+        found = self._units.serving(model, address)
+        self.order(model)
+        await self.stop(found)
+        if not self._units.serving(model, None):
+            self._demanded.discard(model)
+            # Nobody has had it stopped: what is left of it is no word of that.
+            self._units.forget(model)
+        return f"{model!r} unloaded"
+
     async def stop_model(self, model: str, address: str | None) -> str:
-        """Stops a model's replica at an address, or all of them. Raises ``CommandFailed``."""
+        """Stops a model's replica at an address, or all of them, until somebody has it started
+        again. Raises ``CommandFailed``."""
         found = self._units.serving(model, address)
         if not found:
             where = f" at {address}" if address else ""
             raise CommandFailed(f"this launcher runs no {model!r}{where}")
         self.order(model)
         if len(found) == len(self._units.serving(model, None)):
-            self._released.add(model)
+            names = {part.worker.model for _, part in found if part.worker is not None}
+            self._released |= names
+            self._demanded -= names
         await self.stop(found)
         return f"{model!r} stopped"
+
+    @property
+    def demanded(self) -> Collection[str]:
+        """The models that run because a request needed them."""
+        return self._demanded
+
+    @property
+    def working(self) -> list[str]:
+        """The models of which replicas are being started."""
+        return [model for model, count in self._working.items() if count]
+
+    @contextmanager
+    def work(self, models: Sequence[str]) -> Iterator[None]:
+        """While it lasts, something is about to start these models."""
+        self._working.update(models)
+        try:
+            yield
+        finally:
+            self._working.subtract(models)
+            self._done.set()
+            self._done = asyncio.Event()
 
     def order(self, model: str) -> int:
         """Counts one more order about a model. Whoever waits in the middle of an older one looks
@@ -76,12 +146,21 @@ class Models:
         """Whether somebody has had a model stopped, and nobody has had it started since."""
         return model in self._released or self._units.stopped(model)
 
+    def all_released(self) -> list[str]:
+        """Every model of which that is true."""
+        return [model for model in self.settings.startable_models() if self.released(model)]
+
     async def start(
         self, models: Sequence[str], replicas: int | None = None, settings: Settings | None = None
     ) -> dict[str, str]:
         """Starts models, ``replicas`` of each if not as many as configured, and returns when they
         serve. Gives the reason for each that does not; of such a model nothing is left."""
-        settings = settings or self.settings
+        with self.work(models):
+            return await self._until_started(models, replicas, settings or self.settings)
+
+    async def _until_started(
+        self, models: Sequence[str], replicas: int | None, settings: Settings
+    ) -> dict[str, str]:
         for model in models:
             self._released.discard(model)
             self._units.forget(model)

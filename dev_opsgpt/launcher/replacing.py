@@ -123,6 +123,10 @@ class Replacing:
     async def _in_turn(self, model: str, why: str = "") -> list[Line]:
         """Starts a model when what served it before, or has its port, has left."""
         number = self._models.order(model)
+        with self._models.work([model]):
+            return await self._start_after(model, number, why)
+
+    async def _start_after(self, model: str, number: int, why: str) -> list[Line]:
         served = self._units.serving(model, None)
         try:
             await self._models.stop(served)

@@ -1,15 +1,18 @@
 """What changes in the units, told to a person."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dev_opsgpt.config import Settings
 from dev_opsgpt.launcher.display import Closing, Display, Row
 from dev_opsgpt.launcher.plan import LaunchPlan
 from dev_opsgpt.launcher.unit import Part, State, Unit
 from dev_opsgpt.launcher.units import Units
+from dev_opsgpt.routing.cards import Card
 
 TAIL = 8
+ON_DEMAND = "is loaded by its first request"
+_ENGINE = "an engine here"
 
 
 class Reporter:
@@ -52,9 +55,15 @@ def shown_address(unit: Unit, part: Part) -> str:
 
 
 def closing_of(
-    settings: Settings, plan: LaunchPlan, units: Units, registered: Collection[str], logs: str
+    settings: Settings,
+    plan: LaunchPlan,
+    units: Units,
+    registered: Collection[str],
+    logs: str,
+    cards: Sequence[Card] = (),
 ) -> Closing:
-    """The closing table. ``registered`` are the addresses that the controller lists."""
+    """The closing table. ``registered`` are the addresses that the controller lists, ``cards`` the
+    models that can be loaded."""
     rows = [
         Row(", ".join(part.worker.names), part.worker.served_by, part.address, state)
         for unit in units
@@ -66,7 +75,13 @@ def closing_of(
         server = model.worker.openai_server or ""
         state = "ready" if server in registered else "does not answer yet"
         rows.append(Row(", ".join(model.served_names), "OpenAI server", server, state))
-    usable = [row.model.split(", ")[0] for row in rows if row.state == "ready"]
+    there = {part.worker.model for unit in units for part in unit.parts.values() if part.worker}
+    rows += [
+        Row(", ".join(card.names), _ENGINE, "", ON_DEMAND)
+        for card in cards
+        if card.on_demand and card.name not in there
+    ]
+    usable = [row.model.split(", ")[0] for row in rows if row.state in ("ready", ON_DEMAND)]
     return Closing(
         rows=rows,
         base_url=f"{plan.gateway}/v1" if plan.gateway else None,

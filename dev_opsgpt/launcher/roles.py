@@ -48,6 +48,14 @@ class Reloadable(Protocol):
         ...
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """A runtime that tells how its start goes on: ``tell`` is called, from any thread, with what it
+    is at, and how much of that is done where it can be told."""
+
+    tell: Callable[[str, float | None], None]
+
+
 @dataclass(frozen=True)
 class Job:
     """One part of a child: the port it serves on, how it is made, and where it is then found.

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from dev_opsgpt.launcher.backoff import Backoff
 from dev_opsgpt.launcher.handed import Handed, pack
-from dev_opsgpt.launcher.link import Applied, Exit, Failed, News, Ready, Stopped
+from dev_opsgpt.launcher.link import Applied, Exit, Failed, News, Progress, Ready, Stopped
 from dev_opsgpt.launcher.logs import LogFile
 from dev_opsgpt.launcher.plan import PlannedWorker, ProcessSpec
 
@@ -33,7 +33,8 @@ class State(StrEnum):
 @dataclass
 class Part:
     """What one process serves on one port; a controller and a gateway have no ``worker``. One that
-    is ``leaving`` drains, and is as good as gone; ``code`` is the ``Exit`` of the last failure."""
+    is ``leaving`` drains, and is as good as gone; ``code`` is the ``Exit`` of the last failure.
+    While it starts, ``doing`` says what it is at and ``fraction`` how much of that is done."""
 
     port: int
     address: str = ""
@@ -42,6 +43,8 @@ class Part:
     message: str = ""
     leaving: bool = False
     code: int = 0
+    doing: str = ""
+    fraction: float | None = None
 
 
 class Life(Protocol):
@@ -229,9 +232,12 @@ class Unit:
     def _one(self, part: Part, news: News) -> None:
         if isinstance(news, Ready):
             part.state, part.address, part.message = State.READY, news.address, ""
+            part.doing, part.fraction = "", None
             self._served = True
             if self._served_at is None:
                 self._served_at = time.monotonic()
+        elif isinstance(news, Progress):
+            part.doing, part.fraction = news.doing, news.fraction
         elif isinstance(news, Failed):
             part.message, part.code = news.message, news.code
             # The only part's failure is the process's, and its exit code decides what follows.

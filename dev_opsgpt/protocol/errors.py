@@ -138,6 +138,15 @@ class MethodNotAllowed(ApiError):
     fastchat_code = 40001
 
 
+class Conflict(ApiError):
+    """What is asked for cannot be done as things stand now."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
+    fastchat_code = 40001
+
+
 class RateLimited(ApiError):
     """The client is over its limit."""
 

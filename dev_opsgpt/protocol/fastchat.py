@@ -79,11 +79,15 @@ class RegisterWorker(msgspec.Struct):
 
 
 class Load(msgspec.Struct):
-    """Ours: what a beat says beyond the queue's length; ``limit`` is how many may run at once."""
+    """Ours: what a beat says beyond the queue's length; ``limit`` is how many may run at once,
+    ``taken`` how many requests have come so far, ``memory`` the bytes that the worker has, 0 where
+    it does not know."""
 
     running: Count
     waiting: Count
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    taken: Count | None = None
+    memory: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class HeartBeat(msgspec.Struct):

@@ -114,6 +114,10 @@ class Fleet:
         """All of them."""
         return list(self._replicas.values())
 
+    def of(self, model: str) -> list[Replica]:
+        """All replicas of a model, whatever state they are in. Not to be changed by the caller."""
+        return self._by_model.get(model, [])
+
     def expected(self, model: str, now: float) -> bool:
         """Whether a model that nobody serves now is draining, was there a while ago, or is to
         come."""

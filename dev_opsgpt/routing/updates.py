@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.table import Worker
 
 Reason = Literal["expired", "left", "unhealthy"]
@@ -27,6 +28,12 @@ class Change(msgspec.Struct, tag="change"):
 
     upsert: list[Worker]
     remove: list[Removed]
+
+
+class Models(msgspec.Struct, tag="models"):
+    """A line of ``/watch?models=1``: where each model of the launchers stands."""
+
+    models: list[Standing]
 
 
 class Ping(msgspec.Struct, tag="ping"):

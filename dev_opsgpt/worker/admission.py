@@ -10,11 +10,12 @@ from dev_opsgpt.protocol.errors import Overloaded, Unavailable
 
 class Admission:
     """At most ``limit`` requests run; ``queue_size`` more wait, each ``queue_timeout`` seconds at
-    most, first come first served."""
+    most, first come first served. ``taken`` counts those that have come to run."""
 
     def __init__(self, limit: int, queue_size: int = 64, queue_timeout: float = 60.0) -> None:
         self.limit = limit
         self.running = 0
+        self.taken = 0
         self._queue_size = queue_size
         self._queue_timeout = queue_timeout
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -80,6 +81,7 @@ class Admission:
 
     def _take(self) -> None:
         self.running += 1
+        self.taken += 1
         self._idle.clear()
 
     def _release(self) -> None:

@@ -16,6 +16,8 @@ from dev_opsgpt.worker.address import advertised
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.app import create_app
 from dev_opsgpt.worker.engine import Engine
+from dev_opsgpt.worker.memory import resident
+from dev_opsgpt.worker.progress import Progressing, Tell, Thinned, silent
 from dev_opsgpt.worker.registration import Registration
 from dev_opsgpt.worker.release import Releaser
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # After the goodbye, gateways that chose this worker a moment before still find its port open.
 GRACE = 0.5
+# What the number of requests taken is told up to; then it begins anew.
+COUNTED = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class WorkerRuntime:
     """Runs one engine as a worker.
 
     ``start`` raises ``PortInUse`` and ``EngineError``. ``stopping`` is set by ``POST /release``;
-    whoever started the worker waits for it and calls ``stop``.
+    whoever started the worker waits for it and calls ``stop``. ``tell`` is told how the start goes
+    on, by engines that say so.
     """
 
     def __init__(
@@ -67,12 +72,15 @@ class WorkerRuntime:
         self._telemetry: Telemetry | None = None
         self.stopping = asyncio.Event()
         self.address = ""
+        self.tell: Tell = silent
 
     async def start(self) -> None:
         """Returns when requests are answered and the controller, if it is there, knows."""
         options = self._options
         # The port first: a model takes minutes to load, and a port that is taken is known at once.
         sock = bind(options.host, options.port)
+        if isinstance(self._engine, Progressing):
+            self._engine.progress = Thinned(self.tell)
         try:
             await self._engine.start()
         except BaseException:
@@ -123,7 +131,14 @@ class WorkerRuntime:
                 await self._registration.registered.wait()
 
     def _load(self) -> Load:
-        return Load(self._admission.running, self._admission.waiting, self._admission.limit)
+        admission = self._admission
+        return Load(
+            admission.running,
+            admission.waiting,
+            admission.limit,
+            admission.taken % COUNTED,
+            resident() or 0,
+        )
 
     async def stop(self) -> None:
         """Drains: leaves the table, answers what is in flight, frees the engine."""

@@ -51,6 +51,8 @@ OTHER: dict[KeyPath, Any] = {
     ("REDIS_URL",): "redis://127.0.0.1/1",
     ("DATA_DIR",): "x",
     ("LOG_DIR",): "x",
+    ("MAX_LOADED_MODELS",): 3,
+    ("MAX_LOADED_MEMORY",): "3GiB",
     ("DRAIN_TIMEOUT",): 1.0,
     ("FSCHAT_CONTROLLER", "host"): "127.0.0.2",
     ("FSCHAT_CONTROLLER", "port"): 1,
@@ -226,10 +228,20 @@ def test_attached_servers() -> None:
     assert found == Changes(removed=("a",), attached=("a",))
 
 
+def test_when_a_model_is_loaded_concerns_no_process() -> None:
+    assert changed(**workers(b={"keep_alive": 5})) == Changes(offered=("b",))
+    assert changed(**workers(a={"keep_alive": 5})) == Changes(offered=("a",))
+    assert changed(**workers(b={"load_on_demand": False})) == Changes(offered=("b",))
+    assert changed(**local(c={"local_model_path": "c.gguf"})) == Changes(offered=("c",))
+    assert changed(**workers(cloud={"keep_alive": 5})) == Changes()
+
+
 @pytest.mark.parametrize("model", [LocalModel, OnlineModel, WorkerSettings])
 def test_every_option_of_a_model_counts(model: type[Section]) -> None:
     """Unless it is known not to: what a model is compared by is everything but a few keys."""
     told = {"api_base_url", "api_key"} if model is LocalModel else set()
+    # By these the controller goes, not the worker.
+    told |= {"load_on_demand", "keep_alive"} if model is WorkerSettings else set()
     skipped = {"replicas", "local_model_path", "openai_server", "provider"}
     for key, field in fields_of(model).items():
         if key in skipped:

@@ -1,0 +1,98 @@
+"""What a launcher tells the controller: the models that it can load, how much of them, and what
+has become of those that it has loaded."""
+
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from dev_opsgpt.config import ModelPlan, Settings
+from dev_opsgpt.config.plan import kind_of
+from dev_opsgpt.config.sizes import bytes_of
+from dev_opsgpt.launcher.unit import Part as UnitPart
+from dev_opsgpt.launcher.unit import State, Unit
+from dev_opsgpt.launcher.units import ENDED, Units
+from dev_opsgpt.routing.cards import Bounds, Card, Part
+
+KEEP_ALIVE = 300.0
+"""Seconds for which a model stays that a request has loaded, where nothing else is said."""
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt")
+
+
+def cards(settings: Settings, *, on_demand: bool = True) -> list[Card]:
+    """A card for each local model that can be started here; without ``on_demand`` no request loads
+    any."""
+    loadable = settings.loadable_models() if on_demand else []
+    return [
+        _card(settings, name, name in loadable)
+        for name in settings.startable_models()
+        if kind_of(settings, name) in ("local", "vllm")
+    ]
+
+
+def bounds(settings: Settings) -> Bounds:
+    """How much of them may be loaded at a time."""
+    memory = settings.max_loaded_memory
+    return Bounds(settings.max_loaded_models, None if memory is None else bytes_of(memory))
+
+
+def _card(settings: Settings, name: str, loadable: bool) -> Card:
+    plan = settings.plan_for(name)
+    own = settings.workers.get(name)
+    keep = plan.worker.keep_alive
+    keep = KEEP_ALIVE if keep is None else keep
+    return Card(
+        name=name,
+        names=plan.served_names,
+        on_demand=loadable,
+        keep_alive=keep if keep >= 0 else None,
+        stays=own is None or own.keep_alive is None,
+        replicas=plan.worker.replicas,
+        size=size_of(plan),
+    )
+
+
+def size_of(plan: ModelPlan) -> int:
+    """The bytes of a model's weights on the disk; 0 where they are not there (yet)."""
+    if not isinstance(plan.path, Path):
+        return 0
+    try:
+        if not plan.path.is_dir():
+            return plan.path.stat().st_size
+        # A folder may hold the same weights in several forms: the engine reads one of them.
+        sizes = (sum(f.stat().st_size for f in plan.path.glob(form)) for form in _WEIGHTS)
+        return next((size for size in sizes if size), 0)
+    except OSError:
+        return 0
+
+
+def parts(units: Units, demanded: Collection[str], working: Collection[str]) -> list[Part]:
+    """Every replica that is there or is to come. ``demanded`` models were loaded by a request;
+    what is ``working`` is being started, whether or not there is a process yet."""
+    found = [
+        _part(unit, part, demanded)
+        for unit in units.of("engine")
+        for part in unit.parts.values()
+        if part.worker is not None and part.state not in ENDED
+    ]
+    there = {part.model for part in found}
+    coming = [Part(model=name, address="", state="starting") for name in working]
+    return [*found, *(part for part in coming if part.model not in there)]
+
+
+def _part(unit: Unit, part: UnitPart, demanded: Collection[str]) -> Part:
+    assert part.worker is not None  # noqa: S101 - for the type checker
+    model = part.worker.model
+    states = {State.READY: "ready", State.RESTARTING: "restarting"}
+    state = states.get(part.state, "starting")
+    if part.leaving or unit.leaving:
+        state = "leaving"
+    loads = state == "starting"
+    return Part(
+        model=model,
+        address=part.address or part.worker.address,
+        state=state,  # type: ignore[arg-type]
+        doing=part.doing if loads else "",
+        fraction=part.fraction if loads else None,
+        seconds=round(time.monotonic() - unit.started, 1),
+        demanded=model in demanded,
+    )

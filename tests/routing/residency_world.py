@@ -1,0 +1,346 @@
+"""A world for the code that decides what is loaded: launchers, processes, gateways and clients
+that are simulated, with a clock that the test turns. What the deciding code is told is late and
+coarse, as in the real service; what is checked is the truth."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from dev_opsgpt.routing.cards import Bounds, Card, Part
+from dev_opsgpt.routing.residency import Order, Residency
+
+BEAT = 2.0
+REPORT = 0.5
+POLL = 5.0
+SETTLE = 0.5
+LOOKS = 0.3
+ROOM_TIMEOUT = 60.0
+
+
+@dataclass
+class Process:
+    """One replica's process; ``ready`` is when it serves."""
+
+    model: str
+    address: str
+    launcher: str
+    size: int
+    ready: float
+    demanded: bool
+    serves: bool = False
+    draining: bool = False
+    in_flight: int = 0
+    served: int = 0
+    next_beat: float = 0.0
+
+
+@dataclass
+class Client:
+    """A request: it waits for its model, runs until ``ends``, and has one answer at most."""
+
+    model: str
+    since: float
+    polls: float
+    process: Process | None = None
+    ends: float = 0.0
+    answer: str = ""
+
+
+@dataclass
+class Task:
+    """An order that is being carried out; an unload first settles, then looks."""
+
+    order: Order
+    due: float
+    looked: bool = False
+
+
+@dataclass
+class World:
+    """All of it. ``lost_orders`` counts what a launcher's leaving has cut short."""
+
+    random: Random
+    cards: dict[str, list[Card]]
+    bounds: dict[str, Bounds]
+    broken: frozenset[str] = frozenset()
+    real: dict[str, float] = field(default_factory=dict)
+    now: float = 1000.0
+    residency: Residency = field(default_factory=Residency)
+    processes: list[Process] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    away: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+    _number: int = 0
+    _reports: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Connects the launchers."""
+        for name, cards in self.cards.items():
+            self.residency.residents.announce(name, cards, self.bounds[name])
+            self.report(name)
+
+    # What the test does.
+
+    def ask(self, model: str) -> None:
+        """One more request."""
+        self.clients.append(Client(model, self.now, self.now))
+        self.counts["asked"] += 1
+
+    def hang_up(self) -> None:
+        """A client that waits or is served goes away."""
+        open_ = [client for client in self.clients if not client.answer]
+        if open_:
+            self.finish(self.random.choice(open_), "gone")
+
+    def crash(self) -> None:
+        """A process dies, with its requests."""
+        if self.processes:
+            process = self.random.choice(self.processes)
+            for client in self.clients:
+                if client.process is process and not client.answer:
+                    self.finish(client, "broken")
+            self.end(process)
+            self.counts["crashed"] += 1
+
+    def lose_launcher(self, name: str) -> None:
+        """The controller loses a launcher for a while; its processes go on."""
+        if name in self.away:
+            return
+        self.away[name] = self.now + self.random.uniform(0.5, 5)
+        self.residency.residents.gone(name)
+        for task in [task for task in self.tasks if task.order.launcher == name]:
+            self.tasks.remove(task)
+            self.fail_lost(task)
+
+    def fail_lost(self, task: Task) -> None:
+        """What becomes of an order whose launcher has left."""
+        for process in self.of(task.order):
+            process.draining = False
+        if task.order.kind == "load":
+            self.residency.failed(task.order, "left", self.now, its_fault=False)
+        else:
+            self.residency.kept(task.order, self.now)
+
+    def unload(self, model: str) -> None:
+        """Somebody unloads a model by hand, wherever it is and nothing else is about it."""
+        for launcher, resident in list(self.residency.residents.of(model)):
+            if not resident.ordered and not resident.leaving and launcher not in self.away:
+                self.residency.unload(model, launcher)
+                order = Order("unload", launcher, model, "by hand")
+                self.begin(order)
+                self.counts["by hand"] += 1
+
+    def pass_time(self, seconds: float) -> None:
+        """Lets time pass in small steps, and checks after each."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += min(0.1, end - self.now) or 0.1
+            self.step()
+            self.check()
+
+    # What goes on by itself.
+
+    def step(self) -> None:
+        """One moment: everybody does what is due."""
+        for name in [name for name, back in self.away.items() if back <= self.now]:
+            del self.away[name]
+            self.residency.residents.announce(name, self.cards[name], self.bounds[name])
+            self.report(name)
+        self.serve()
+        self.work()
+        self.beat()
+        if self.now >= self._reports:
+            self._reports = self.now + REPORT
+            for name in self.cards:
+                self.report(name)
+        for order in self.residency.decide(self.now):
+            self.begin(order)
+
+    def begin(self, order: Order) -> None:
+        """The controller has an order carried out."""
+        assert order.launcher not in self.away, "an order to a launcher that is away"
+        self.counts[order.kind] += 1
+        if order.kind == "unload":
+            for process in self.of(order):
+                process.draining = True
+            self.tasks.append(Task(order, self.now + SETTLE))
+            return
+        assert not self.of(order), "loaded twice on one launcher"
+        card = next(c for c in self.cards[order.launcher] if c.name == order.model)
+        seconds = self.random.uniform(0.2, 4)
+        for _ in range(card.replicas):
+            self._number += 1
+            address = f"http://{order.launcher}:{self._number}"
+            ready = self.now + seconds
+            # What a model really takes is not what its files have, and comes out with the first.
+            size = int(card.size * self.real.get(card.name, 1.0))
+            self.processes.append(
+                Process(card.name, address, order.launcher, size, ready, order.demanded)
+            )
+        self.tasks.append(Task(order, self.now + seconds))
+        self.check_memory(order.launcher)
+
+    def check_memory(self, launcher: str) -> None:
+        """Nothing is loaded for which there is no room, by all that can be known."""
+        most = self.bounds[launcher].memory
+        sizes = {card.name: card.size for card in self.cards[launcher]}
+        here = [p for p in self.processes if p.launcher == launcher]
+        # Of a model that is loaded for the first time only the files are known.
+        known = [
+            max(sizes[p.model], p.size if p.model in self.seen else 0)
+            for p in here
+            if self.seen.get(p.model, 0.0) < self.now - BEAT - 0.2
+        ]
+        assert most is None or sum(known) <= most
+
+    def work(self) -> None:
+        """Goes on with the orders."""
+        for task in [task for task in self.tasks if task.due <= self.now]:
+            if task.order.kind == "load":
+                self.tasks.remove(task)
+                self.load(task.order)
+            elif not task.looked:
+                task.looked, task.due = True, self.now + LOOKS
+            else:
+                self.tasks.remove(task)
+                self.empty(task.order)
+
+    def load(self, order: Order) -> None:
+        """A load ends."""
+        found = self.of(order)
+        if order.model in self.broken or self.random.random() < 0.05 or not found:
+            for process in found:
+                self.end(process)
+            self.report(order.launcher)
+            self.residency.failed(order, "it is broken", self.now)
+            self.counts["failed"] += 1
+            return
+        for process in found:
+            self.begin_to_serve(process)
+        self.report(order.launcher)
+        self.residency.loaded(order, self.now)
+
+    def begin_to_serve(self, process: Process) -> None:
+        """A process registers; its memory is told with the first beat."""
+        process.serves = True
+        process.next_beat = self.now + BEAT
+        self.seen.setdefault(process.model, self.now)
+        self.residency.residents.heard(process.address, False, None, 0, self.now)
+
+    def empty(self, order: Order) -> None:
+        """An unload has looked: who is at work stays."""
+        found = self.of(order)
+        if any(process.in_flight for process in found) and order.why != "by hand":
+            for process in found:
+                process.draining = False
+            self.residency.kept(order, self.now)
+            self.counts["kept"] += 1
+        elif any(process.in_flight for process in found):
+            self.tasks.append(Task(order, self.now + LOOKS, looked=True))
+        else:
+            for process in found:
+                self.end(process)
+            self.report(order.launcher)
+            self.residency.unloaded(order)
+
+    def end(self, process: Process) -> None:
+        """A process ends: nobody may lose an answer by it."""
+        open_ = [c for c in self.clients if c.process is process and not c.answer]
+        assert not open_, "a busy model was unloaded"
+        self.processes.remove(process)
+        self.residency.residents.lost(process.address)
+
+    def beat(self) -> None:
+        """The workers tell their load."""
+        for process in self.processes:
+            if process.serves and process.next_beat <= self.now:
+                process.next_beat = self.now + BEAT
+                busy, size = process.in_flight > 0, process.size
+                self.residency.residents.heard(
+                    process.address, busy, process.served, size, self.now
+                )
+
+    def report(self, launcher: str) -> None:
+        """A launcher tells what it has."""
+        if launcher in self.away:
+            return
+        parts = [
+            Part(
+                model=p.model,
+                address=p.address,
+                state="ready" if p.serves else "starting",
+                demanded=p.demanded,
+            )
+            for p in self.processes
+            if p.launcher == launcher
+        ]
+        self.residency.residents.report(launcher, parts, (), self.now)
+        if any(not p.serves and p.ready <= self.now for p in self.processes):
+            self.late_ready()
+
+    def late_ready(self) -> None:
+        """Processes whose order was cut short start to serve by themselves."""
+        ordered = {(t.order.launcher, t.order.model) for t in self.tasks}
+        for process in self.processes:
+            due = not process.serves and process.ready <= self.now
+            if due and (process.launcher, process.model) not in ordered:
+                self.begin_to_serve(process)
+
+    def serve(self) -> None:
+        """The gateway: requests are answered, sent on, wait, or are told why not."""
+        for client in [client for client in self.clients if not client.answer]:
+            if client.process is not None:
+                if client.ends <= self.now:
+                    self.finish(client, "served")
+                continue
+            ready = [
+                p for p in self.processes if p.model == client.model and p.serves and not p.draining
+            ]
+            if ready:
+                client.process = self.random.choice(ready)
+                client.process.in_flight += 1
+                client.process.served += 1
+                client.ends = self.now + self.random.choice([0.1, 0.5, 3, 15])
+            else:
+                self.wait(client)
+
+    def wait(self, client: Client) -> None:
+        """A client waits on for its model, unless it is told that that is no use."""
+        standing = self.residency.standing(client.model, self.now)
+        if standing is not None and standing.phase == "failed":
+            self.finish(client, "refused")
+        elif self.now - client.since > ROOM_TIMEOUT:
+            self.finish(client, "timed out")
+        elif client.polls <= self.now:
+            client.polls = self.now + POLL
+            self.residency.want(client.model, self.now)
+
+    def finish(self, client: Client, answer: str) -> None:
+        """A client is told, once."""
+        assert not client.answer, "answered twice"
+        client.answer = answer
+        self.counts[answer] += 1
+        if client.process is not None:
+            client.process.in_flight -= 1
+
+    def of(self, order: Order) -> list[Process]:
+        """The processes that an order is about."""
+        return [p for p in self.processes if (p.launcher, p.model) == (order.launcher, order.model)]
+
+    # What has to hold.
+
+    def check(self) -> None:
+        """What has to hold at any moment, of the truth and of the tables."""
+        models = {card.name for cards in self.cards.values() for card in cards}
+        for name, bounds in self.bounds.items():
+            here = [p for p in self.processes if p.launcher == name]
+            assert bounds.replicas is None or len(here) <= bounds.replicas
+        residents = self.residency.residents
+        assert set(residents.uses) == {p.address for p in self.processes if p.serves}
+        assert self.residency._wishes.keys() <= models
+        assert self.residency._failures.keys() <= models
+        open_ = [client for client in self.clients if not client.answer]
+        assert all(self.now - c.since < 2 * ROOM_TIMEOUT + 30 for c in open_), "a lost request"
+        self.clients = open_

@@ -1,0 +1,298 @@
+"""What is loaded, for whom, and what goes for it: one rule at a time."""
+
+from typing import Any
+
+from dev_opsgpt.routing.cards import Bounds, Card, Part
+from dev_opsgpt.routing.residency import FIRST_PAUSE, Order, Residency
+from dev_opsgpt.routing.residents import FRESH
+
+HERE = "here"
+
+
+def card(name: str, **fields: Any) -> Card:
+    return Card(**{"name": name, "names": (name,), "on_demand": True, "size": 10} | fields)
+
+
+class Scene:
+    """One or more launchers, whose models are loaded the moment that is decided."""
+
+    def __init__(self, *cards: Card, bounds: Bounds = Bounds(), launcher: str = HERE) -> None:  # noqa: B008
+        self.residency = Residency()
+        self.parts: dict[str, dict[str, Part]] = {}
+        self.now = 100.0
+        self.add(launcher, cards, bounds)
+
+    def add(self, launcher: str, cards: tuple[Card, ...], bounds: Bounds) -> None:
+        self.parts[launcher] = {}
+        self.residency.residents.announce(launcher, cards, bounds)
+        self.report(launcher)
+
+    def report(self, launcher: str = HERE, *released: str) -> None:
+        parts = self.parts[launcher].values()
+        self.residency.residents.report(launcher, parts, released, self.now)
+
+    def want(self, model: str, **how: Any) -> list[Order]:
+        self.residency.want(model, self.now, **how)
+        return self.residency.decide(self.now)
+
+    def load(self, model: str, **how: Any) -> None:
+        (order,) = self.want(model, **how)
+        assert order.kind == "load"
+        self.loaded(order)
+
+    def loaded(self, order: Order) -> None:
+        self.serve(order.model, order.launcher, demanded=order.demanded)
+        self.residency.loaded(order, self.now)
+
+    def serve(self, model: str, launcher: str = HERE, *, demanded: bool = False) -> None:
+        address = f"http://{launcher}/{model}"
+        part = Part(model=model, address=address, state="ready", demanded=demanded)
+        self.parts[launcher][model] = part
+        self.report(launcher)
+        self.residency.residents.heard(address, False, 0, 0, self.now)
+
+    def beat(self, model: str, busy: bool = False, served: int = 1, memory: int = 0) -> None:
+        address = f"http://{HERE}/{model}"
+        self.residency.residents.heard(address, busy, served, memory, self.now)
+
+    def unloaded(self, order: Order) -> None:
+        part = self.parts[order.launcher].pop(order.model)
+        self.report(order.launcher)
+        self.residency.residents.lost(part.address)
+        self.residency.unloaded(order)
+
+    def phase(self, model: str) -> str:
+        standing = self.residency.standing(model, self.now)
+        assert standing is not None
+        return standing.phase
+
+
+def kinds(orders: list[Order]) -> list[tuple[str, str]]:
+    return [(order.kind, order.model) for order in orders]
+
+
+def test_many_wishes_are_one_load() -> None:
+    scene = Scene(card("a"))
+    assert scene.phase("a") == "unloaded"
+    orders = scene.want("a")
+    assert orders == [Order("load", HERE, "a", "wanted")]
+    assert scene.want("a") == scene.want("a") == []
+    assert scene.phase("a") == "loading"
+    scene.loaded(orders[0])
+    assert scene.phase("a") == "loaded"
+    assert scene.want("a") == []
+    assert scene.residency.wishes == 0
+
+
+def test_what_no_request_may_load() -> None:
+    scene = Scene(card("a", on_demand=False), card("b"))
+    for model in ("a", "nobody"):
+        assert scene.want(model) == []
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert not standing.loadable
+    scene.report(HERE, "b")
+    assert scene.want("b") == [], "somebody has stopped it"
+    scene.report()
+    scene.residency.held.add("b")
+    assert scene.want("b") == [], "somebody is stopping it"
+    assert kinds(scene.want("a", by_hand=True)) == [("load", "a")]
+
+
+def test_the_least_recently_used_goes_and_never_a_busy_one() -> None:
+    scene = Scene(*map(card, "abc"), bounds=Bounds(replicas=2))
+    scene.load("a")
+    scene.load("b")
+    assert scene.want("c") == [], "what was loaded for a request waits for that"
+    assert scene.phase("c") == "waiting"
+    scene.beat("a", busy=True)
+    scene.now += 1
+    scene.beat("b", served=3)
+    scene.now += 1
+    scene.beat("b", served=3)
+    assert kinds(scene.want("c")) == [("unload", "b")], "a is at work"
+    assert scene.want("c") == []
+    scene.beat("a")
+    (order,) = [Order("unload", HERE, "b", "to make room for 'c'")]
+    scene.unloaded(order)
+    assert kinds(scene.residency.decide(scene.now)) == [("load", "c")]
+
+
+def test_one_that_turns_out_busy_stays() -> None:
+    scene = Scene(*map(card, "ab"), bounds=Bounds(replicas=1))
+    scene.load("a")
+    scene.beat("a")
+    scene.now += 2
+    scene.beat("a")
+    (order,) = scene.want("b")
+    assert scene.phase("a") == "unloading"
+    scene.residency.kept(order, scene.now)
+    assert scene.phase("a") == "loaded"
+    assert scene.want("b") == [], "it is let alone for a moment"
+    scene.now += 2
+    assert kinds(scene.want("b")) == [("unload", "a")]
+
+
+def test_memory_is_what_files_have_then_what_was_seen() -> None:
+    scene = Scene(
+        card("a"), card("b"), card("c", size=40), card("d", size=60), bounds=Bounds(memory=50)
+    )
+    scene.load("a")
+    scene.load("b")
+    scene.beat("a")
+    scene.beat("b")
+    scene.now += 2
+    scene.beat("a", served=2)
+    scene.now += 2
+    scene.beat("a", served=2)
+    # 20 of 50 are taken, 40 are needed: one has to go.
+    orders = scene.want("c")
+    assert kinds(orders) == [("unload", "b")]
+    scene.unloaded(orders[0])
+    scene.residency.decide(scene.now)
+    assert scene.want("d") == []
+    standing = scene.residency.standing("d", scene.now)
+    assert standing is not None
+    assert standing.phase == "failed", "it never fits"
+    assert "max_loaded_memory" in standing.message
+
+
+def test_what_takes_more_than_its_files_makes_others_go() -> None:
+    scene = Scene(*map(card, "ab"), bounds=Bounds(memory=50))
+    scene.load("a")
+    scene.load("b")
+    scene.now += 2
+    scene.beat("a", memory=30)
+    scene.beat("b", memory=30, busy=True)
+    orders = scene.residency.decide(scene.now)
+    assert kinds(orders) == [("unload", "a")]
+    scene.unloaded(orders[0])
+    assert scene.want("a") == [], "it is known by now what it takes"
+
+
+def test_what_always_stays_is_not_unloaded() -> None:
+    scene = Scene(card("a", stays=True, keep_alive=5.0), card("b"), bounds=Bounds(replicas=1))
+    scene.serve("a")
+    scene.beat("a")
+    scene.now += 100
+    scene.beat("a")
+    assert scene.want("b") == []
+    standing = scene.residency.standing("b", scene.now)
+    assert standing is not None
+    assert standing.phase == "failed"
+    assert "always stay" in standing.message
+    assert standing.retry_after
+
+
+def test_keep_alive() -> None:
+    scene = Scene(card("a", keep_alive=60.0), card("b", keep_alive=None))
+    scene.load("a")
+    scene.load("b")
+    for _ in range(29):
+        scene.now += 2
+        scene.beat("a")
+        scene.beat("b")
+    assert scene.residency.decide(scene.now) == []
+    scene.beat("a", served=2)
+    scene.now += 58
+    scene.beat("a", served=2)
+    assert scene.residency.decide(scene.now) == [], "it was asked in between"
+    scene.now += 4
+    scene.beat("a", served=2)
+    assert scene.residency.decide(scene.now) == [Order("unload", HERE, "a", "idle for 60 s")]
+
+
+def test_keep_alive_of_nothing_at_all_answers_first() -> None:
+    scene = Scene(card("a", keep_alive=0.0))
+    scene.load("a")
+    assert scene.residency.decide(scene.now) == [], "the request has not come yet"
+    scene.now += 1
+    scene.beat("a", busy=True)
+    assert scene.residency.decide(scene.now) == []
+    scene.now += 1
+    scene.beat("a")
+    assert kinds(scene.residency.decide(scene.now)) == [("unload", "a")]
+
+
+def test_one_that_nobody_uses_after_all_goes_too() -> None:
+    scene = Scene(*map(card, "ab"), bounds=Bounds(replicas=1))
+    scene.load("a")
+    scene.now += FRESH
+    assert kinds(scene.want("b")) == [("unload", "a")]
+
+
+def test_a_failed_load_is_tried_again_after_growing_pauses() -> None:
+    scene = Scene(card("a"))
+    pauses = []
+    for _ in range(3):
+        (order,) = scene.want("a")
+        scene.residency.failed(order, "no such file", scene.now)
+        standing = scene.residency.standing("a", scene.now)
+        assert standing is not None
+        assert (standing.phase, standing.message) == ("failed", "no such file")
+        assert scene.want("a") == []
+        assert standing.retry_after is not None
+        pauses.append(standing.retry_after)
+        scene.now += standing.retry_after + 0.1
+    assert pauses == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    (order,) = scene.want("a")
+    scene.residency.failed(order, "no such file", scene.now)
+    assert kinds(scene.want("a", by_hand=True)) == [("load", "a")], "people may try at once"
+
+
+def test_a_launcher_that_leaves_is_no_fault_of_the_model() -> None:
+    scene = Scene(card("a"))
+    (order,) = scene.want("a")
+    scene.residency.residents.gone(HERE)
+    scene.residency.failed(order, "it left", scene.now, its_fault=False)
+    assert scene.residency.decide(scene.now) == []
+    scene.add(HERE, (card("a"),), Bounds())
+    assert kinds(scene.residency.decide(scene.now)) == [("load", "a")]
+
+
+def test_two_launchers_the_one_with_room_or_with_less() -> None:
+    scene = Scene(card("a"), card("b"), bounds=Bounds(replicas=1))
+    scene.add("there", (card("a"), card("c")), Bounds(replicas=2))
+    scene.load("a")
+    assert "a" in scene.parts[HERE]
+    (order,) = scene.want("c")
+    assert order.launcher == "there"
+    scene.loaded(order)
+    assert scene.want("b") == [], "only the first may, and what it has is new"
+
+
+def test_a_process_that_is_started_again_is_left_to_its_launcher() -> None:
+    scene = Scene(card("a"))
+    scene.load("a")
+    dead = Part(model="a", address=f"http://{HERE}/a", state="restarting", demanded=True)
+    scene.parts[HERE]["a"] = dead
+    scene.report()
+    scene.residency.residents.lost(dead.address)
+    assert scene.phase("a") == "restarting"
+    assert scene.want("a") == []
+
+
+def test_by_hand_stays_unless_its_entry_says_otherwise() -> None:
+    scene = Scene(card("a", stays=True, keep_alive=10.0))
+    scene.load("a", by_hand=True)
+    scene.beat("a")
+    scene.now += 100
+    scene.beat("a")
+    assert scene.residency.decide(scene.now) == []
+    scene.residency.residents.announce(HERE, [card("a", stays=False, keep_alive=10.0)], Bounds())
+    assert kinds(scene.residency.decide(scene.now)) == [("unload", "a")]
+
+
+def test_progress_is_told() -> None:
+    scene = Scene(card("a", names=("a", "alias")))
+    scene.want("a")
+    part = Part(
+        model="a", address="x", state="starting", doing="weights", fraction=0.4, seconds=2.0
+    )
+    scene.parts[HERE]["a"] = part
+    scene.report()
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert (standing.phase, standing.doing, standing.fraction) == ("loading", "weights", 0.4)
+    assert scene.residency.residents.resolve("alias") == "a"
+    assert [one.name for one in scene.residency.standings(scene.now)] == ["a"]

@@ -7,8 +7,11 @@ Kind = Literal["causal", "encoder", "cross_encoder"]
 
 # Model types that are encoders where ``architectures`` is missing or says nothing.
 _ENCODERS = frozenset(
-    "albert bert camembert deberta deberta-v2 distilbert electra eurobert jina_bert mobilebert "
-    "modernbert mpnet new nomic_bert roberta t5encoder xlm-roberta xlm-roberta-xl".split()
+    (
+        *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra"),
+        *("eurobert", "jina_bert", "mobilebert", "modernbert", "mpnet", "new", "nomic_bert"),
+        *("roberta", "t5encoder", "xlm-roberta", "xlm-roberta-xl"),
+    )
 )
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForImageTextToText")
 _CLASSIFIES = "ForSequenceClassification"

@@ -26,8 +26,8 @@ class HfOptions:
     ``path`` is its folder, or the name of a repository on the hub. ``context`` is the tokens of one
     request (None: what the model was made for), ``parallel`` the most sequences at once. ``device``
     is auto, cpu, cuda, mps, npu or xpu; ``dtype`` float32, bfloat16 or float16 (None: chosen).
-    ``num_gpus`` and ``max_gpu_memory`` ("20GiB", for each GPU) spread a model over several, ``gpus``
-    are the numbers of those that this process sees already (the launcher sets
+    ``num_gpus`` and ``max_gpu_memory`` ("20GiB", for each GPU) spread a model over several;
+    ``gpus`` are the numbers of those that this process is kept to (the launcher has set
     ``CUDA_VISIBLE_DEVICES``). ``threads`` are CPU threads (None: PyTorch's choice).
     ``prefill_tokens`` bounds what one step reads of prompts, ``cache_tokens`` the tokens whose keys
     and values are kept, for all sequences together (None: as many as ``parallel`` contexts have).

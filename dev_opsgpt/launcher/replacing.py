@@ -24,7 +24,7 @@ Room = Callable[[Path], bool]
 
 def has_room(path: Path) -> bool:
     """Whether a model's weights fit into the memory that is free."""
-    from dev_opsgpt.engines.llama_cpp_memory import available_memory
+    from dev_opsgpt.engines.memory import available_memory
 
     available = available_memory()
     files = path.rglob("*") if path.is_dir() else [path]

@@ -8,7 +8,8 @@ import pytest
 from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import threads_of
-from dev_opsgpt.engines.llama_cpp_memory import available_memory, check_memory
+from dev_opsgpt.engines.llama_cpp_memory import check_memory
+from dev_opsgpt.engines.memory import available_memory
 from dev_opsgpt.worker.engine import Abilities, EngineError
 
 from .answers import ask

@@ -1,0 +1,60 @@
+"""Weights as 8-bit integers, activations as they are: half of bfloat16's memory.
+
+One scale a row of a weight (an output), its largest absolute value over 127. Unlike LLM.int8() of
+bitsandbytes nothing depends on what else is in the batch, so that a request gets the same answer
+whoever its neighbours are.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_LARGEST = 127
+
+
+class Int8Linear(nn.Module):
+    """``torch.nn.Linear`` with its weight in 8 bits: ``y = (x @ q.T) * scale + bias``."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        values, scale = quantise(linear.weight.detach())
+        self.register_buffer("weight", values)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's outputs, in the type of ``x``."""
+        # The scales are applied to the outputs: fewer than there are weights.
+        y = functional.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        return y if self.bias is None else y + self.bias
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight [out, in] as int8 [out, in] and float32 scales [out]."""
+    floats = weight.float()
+    scale = floats.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
+    values = (floats / scale[:, None]).round().clamp(-_LARGEST, _LARGEST)
+    return values.to(torch.int8), scale
+
+
+def to_int8(model: nn.Module, keep: nn.Module | None, tell: Callable[[float], None]) -> int:
+    """Replaces the linear layers of a model, one after the other, but for ``keep`` (the layer that
+    gives the logits, where a small error changes a choice). Gives how many there were; ``tell``
+    hears how much is done, 0 to 1."""
+    found = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and child is not keep
+    ]
+    for number, (parent, name, child) in enumerate(found):
+        setattr(parent, name, Int8Linear(child))
+        tell((number + 1) / len(found))
+    return len(found)

@@ -11,7 +11,7 @@ from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, embedding_params, load
 from dev_opsgpt.engines.llama_cpp_params import check_tokens
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
-from dev_opsgpt.protocol.errors import ApiError, InvalidRequest, Unavailable
+from dev_opsgpt.protocol.errors import ApiError, InvalidRequest, Unavailable, Unsupported
 from dev_opsgpt.protocol.openai import EmbeddingRequest
 from dev_opsgpt.worker.engine import EngineError
 
@@ -66,6 +66,8 @@ class Embedder:
             return self._server
 
     def _check(self, inputs: list[str] | list[list[int]], request: EmbeddingRequest) -> None:
+        if request.prompt_name is not None:
+            raise Unsupported("This model has no prompts of its own.", param="prompt_name")
         many = len(inputs) > 1
         for place, one in enumerate(inputs):
             param = f"input.{place}" if many else "input"

@@ -300,7 +300,8 @@ class CompletionRequest(Generation):
 
 
 class EmbeddingRequest(Wire):
-    """The body of ``POST /v1/embeddings``."""
+    """The body of ``POST /v1/embeddings``. ``prompt_name`` is beyond OpenAI's: one of the prompts
+    that the model's configuration has, to be put before each text."""
 
     model: Annotated[str, Field(min_length=1)]
     input: (
@@ -311,6 +312,7 @@ class EmbeddingRequest(Wire):
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    prompt_name: Annotated[str, Field(min_length=1)] | None = None
     user: str | None = None
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from dev_opsgpt.engines.hf.encoder import EncoderEngine
 from dev_opsgpt.engines.hf.options import HfOptions
@@ -156,6 +156,21 @@ async def test_a_plain_folder(tmp_path: Path, kind: str) -> None:
     try:
         pooled = POOLED["mean" if kind == "bert" else "lasttoken"]
         wanted = torch.stack([unit(pooled(alone(tmp_path, text))) for text in TEXTS])
+        assert near(await embed(engine, TEXTS), wanted.numpy())
+    finally:
+        await engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [("bert", AutoModelForMaskedLM), ("mistral", AutoModelForCausalLM)]
+)
+async def test_weights_with_another_head(tmp_path: Path, kind: str, head: Any) -> None:
+    """As many models for vectors are published: with a head that is not used, without a pooler."""
+    write_encoder(tmp_path, kind, pooling={"pooling_mode_lasttoken": True})
+    head.from_config(CONFIGS[kind]).save_pretrained(tmp_path)
+    engine = await started(tmp_path)
+    try:
+        wanted = torch.stack([unit(alone(tmp_path, text)[-1]) for text in TEXTS])
         assert near(await embed(engine, TEXTS), wanted.numpy())
     finally:
         await engine.stop()

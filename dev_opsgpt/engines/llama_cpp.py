@@ -16,14 +16,28 @@ from dev_opsgpt.engines import llama_cpp_params as params
 from dev_opsgpt.engines.llama_cpp_chat import CHAT, COMPLETIONS, ChatPlanner, Plan
 from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
-from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, generation_params, load
+from dev_opsgpt.engines.llama_cpp_loading import (
+    LlamaOptions,
+    context_of,
+    embedding_params,
+    generation_params,
+    load,
+)
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
 from dev_opsgpt.engines.text_reader import PlainReader, rest, shown
-from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
+from dev_opsgpt.protocol.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    Unavailable,
+    Unsupported,
+)
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
 from dev_opsgpt.worker.progress import Tell, silent
 from dev_opsgpt.worker.stop_strings import StopFilter
+
+_EMBEDS = "makes embeddings only; use /v1/embeddings"
 
 
 class _Loaded(msgspec.Struct):
@@ -66,11 +80,12 @@ class LlamaCppEngine:
         model; nothing is known before the model is loaded."""
         if self._loaded is None:
             return Abilities()
+        writes = self._loaded.model.generates
         return Abilities(
             context_length=self._loaded.context_length,
-            tools=self._loaded.tools,
+            tools=self._loaded.tools if writes else False,
             vision=False,
-            json_output=True,
+            json_output=writes,
         )
 
     async def start(self) -> None:
@@ -82,7 +97,8 @@ class LlamaCppEngine:
         loop = asyncio.get_running_loop()
         self.progress("reading the file's head", None)
         model = await loop.run_in_executor(None, Gguf, self._options.path)
-        loading = generation_params(model, self._options)
+        made = generation_params if model.generates else embedding_params
+        loading = made(model, self._options)
         server = await load(model, loading, self._options.parallel, self.progress)
         try:
             props = await server.get("/props")
@@ -93,8 +109,10 @@ class LlamaCppEngine:
             model,
             server,
             ChatPlanner(server, props.get("chat_template") or ""),
-            Embedder(model, self._options),
-            props["default_generation_settings"]["n_ctx"],
+            Embedder(model, self._options, None if model.generates else server),
+            props["default_generation_settings"]["n_ctx"]
+            if model.generates
+            else context_of(model, self._options.embedding_context),
             props.get("chat_template_caps", {}).get("supports_tools"),
         )
 
@@ -108,6 +126,7 @@ class LlamaCppEngine:
     async def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
         """Answers the messages: one sequence."""
         params.check_chat(request)
+        self._check_writes()
         plan = await self._ready.planner.plan(request)
         plan.body |= self._sampling(request, index)
         wanted = params.wanted_logprobs(request)
@@ -126,6 +145,7 @@ class LlamaCppEngine:
     ) -> AsyncGenerator[Delta, None]:
         """Continues the prompt: one sequence."""
         params.check_completion(request)
+        self._check_writes()
         if not isinstance(prompt, str):
             params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
         if request.max_tokens == 0:
@@ -147,6 +167,10 @@ class LlamaCppEngine:
         """A vector of length 1 for each input, and the tokens they had together."""
         return await self._ready.embedder.embed(inputs, request)
 
+    async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
+        """A score for each document, and the tokens that were read, for a model that does this."""
+        return await self._ready.embedder.rerank(request)
+
     async def count_tokens(self, prompt: str | list[int] | ChatRequest) -> int:
         """Tokens of a text, of ids, or of messages under the model's chat template."""
         if isinstance(prompt, list):
@@ -165,6 +189,13 @@ class LlamaCppEngine:
         if self._loaded is None:
             raise Unavailable("The model is not loaded.")
         return self._loaded
+
+    def _check_writes(self) -> None:
+        """Raises ``Unsupported`` for a model that writes no text."""
+        model = self._ready.model
+        if not model.generates:
+            does = "only reranks; use /v1/rerank" if model.reranks else _EMBEDS
+            raise Unsupported(f"This model {does}.", param="model")
 
     def _sampling(self, request: ChatRequest | CompletionRequest, index: int) -> dict[str, Any]:
         vocabulary = self._ready.model.vocabulary_size

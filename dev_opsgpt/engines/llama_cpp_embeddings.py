@@ -1,4 +1,5 @@
-"""Embeddings by a llama.cpp model: an instance of their own, loaded when first asked for.
+"""Embeddings and rerank by a llama.cpp model: an instance of their own, loaded when first asked
+for, or the only one where the model does nothing else.
 
 xllamacpp holds Python's global lock while it loads a model, so everything in this process stands
 still for that time: short, for the weights are in the page cache already, and there is no warm-up.
@@ -8,29 +9,42 @@ import asyncio
 import math
 
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
-from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, embedding_params, load
+from dev_opsgpt.engines.llama_cpp_loading import (
+    LlamaOptions,
+    context_of,
+    embedding_params,
+    load,
+)
 from dev_opsgpt.engines.llama_cpp_params import check_tokens
+from dev_opsgpt.engines.llama_cpp_rerank import Ranker
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
-from dev_opsgpt.protocol.errors import ApiError, InvalidRequest, Unavailable
+from dev_opsgpt.protocol.errors import ApiError, InvalidRequest, Unavailable, Unsupported
 from dev_opsgpt.protocol.openai import EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.worker.engine import EngineError
 
 Vectors = list[list[float]]
 
 
 class Embedder:
-    """Turns inputs into vectors of length 1."""
+    """Turns inputs into vectors of length 1, or scores them. ``server`` is the instance, where it
+    is loaded already."""
 
-    def __init__(self, model: Gguf, options: LlamaOptions) -> None:
+    def __init__(
+        self, model: Gguf, options: LlamaOptions, server: LlamaServer | None = None
+    ) -> None:
         self._model = model
         self._options = options
         self._lock = asyncio.Lock()
-        self._server: LlamaServer | None = None
+        self._server = server
+        self._ranker: Ranker | None = None
 
     async def embed(
         self, inputs: list[str] | list[list[int]], request: EmbeddingRequest
     ) -> tuple[Vectors, int]:
         """As ``Engine.embed``. Raises ``ApiError``."""
+        if self._model.reranks:
+            raise Unsupported("This model only reranks; use /v1/rerank.", param="model")
         self._check(inputs, request)
         server = await self._started()
         try:
@@ -44,6 +58,16 @@ class Embedder:
         if request.dimensions is not None:
             vectors = [_shortened(vector, request.dimensions) for vector in vectors]
         return vectors, found["usage"]["prompt_tokens"]
+
+    async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
+        """As ``Reranker.rerank``. Raises ``ApiError``."""
+        if not self._model.reranks:
+            raise Unsupported("This model does not rerank.", param="model")
+        server = await self._started()
+        if self._ranker is None:
+            context = context_of(self._model, self._options.embedding_context)
+            self._ranker = Ranker(server, context)
+        return await self._ranker.rerank(request)
 
     async def stop(self) -> None:
         """Frees the instance, if there is one."""
@@ -66,6 +90,8 @@ class Embedder:
             return self._server
 
     def _check(self, inputs: list[str] | list[list[int]], request: EmbeddingRequest) -> None:
+        if request.prompt_name is not None:
+            raise Unsupported("This model has no prompts of its own.", param="prompt_name")
         many = len(inputs) > 1
         for place, one in enumerate(inputs):
             param = f"input.{place}" if many else "input"

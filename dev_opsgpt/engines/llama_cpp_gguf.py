@@ -13,6 +13,8 @@ from dev_opsgpt.worker.engine import EngineError
 
 _SCALARS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
+# llama.cpp's number of the pooling that gives one score.
+_RANK = 4
 # Values of longer arrays (the vocabulary) are not kept, only counted.
 _KEPT = 1024
 # Type of a tensor -> (elements of a block, bytes of a block), for the common types.
@@ -82,6 +84,16 @@ class Gguf:
     def of_architecture(self, key: str) -> Any:
         """The value of a key of the model's architecture; None where the file has none."""
         return self.metadata.get(f"{self.architecture}.{key}")
+
+    @property
+    def reranks(self) -> bool:
+        """Whether it scores pairs of texts, and does nothing else."""
+        return bool(self.of_architecture("pooling_type") == _RANK)
+
+    @property
+    def generates(self) -> bool:
+        """Whether it writes text: not where its tokens see those behind them too."""
+        return self.of_architecture("attention.causal") is not False and not self.reranks
 
     @property
     def vocabulary_size(self) -> int:

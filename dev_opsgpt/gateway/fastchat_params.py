@@ -56,6 +56,8 @@ def check_embedding(request: EmbeddingRequest) -> None:
     """Refuses what a FastChat worker cannot be asked. Raises ``Unsupported``."""
     if request.dimensions is not None:
         raise _unsupported("dimensions")
+    if request.prompt_name is not None:
+        raise _unsupported("prompt_name")
     if not all(isinstance(text, str) for text in request.inputs):
         raise Unsupported("This model takes input as text, not as token ids.", param="input")
 

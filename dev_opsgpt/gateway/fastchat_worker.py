@@ -114,6 +114,8 @@ class FastChatWorkers:
             await self._complete(row, parse(CompletionRequest, body), send)
         elif path == "/v1/embeddings":
             await self._embed(row, parse(EmbeddingRequest, body), send)
+        elif path == "/v1/rerank":
+            raise Unsupported("This model does not rerank.", param="model")
         else:
             raise NotFound(f"A FastChat worker cannot answer {path}.")
 

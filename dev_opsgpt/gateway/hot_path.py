@@ -28,7 +28,10 @@ from dev_opsgpt.transport.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+RERANK = "/v1/rerank"
+# Where the clients of Jina, Cohere's API v2 and vLLM ask for the same.
+RERANK_TOO = ("/rerank", "/v2/rerank")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", RERANK, *RERANK_TOO)
 # What a client that hung up is said to have got; nginx's number.
 CLIENT_GONE = 499
 
@@ -158,7 +161,7 @@ class HotPath:
             caller,
             record,
             asked,
-            path=exchange.path if exchange.path.startswith("/v1/") else "/v1" + exchange.path,
+            path=worker_path(exchange.path),
             body=body,
             trace=exchange.context.trace,
             ask_usage=route.stream_usage,
@@ -208,6 +211,13 @@ class HotPath:
             visit.trace.end(record)
         for sink in self._sinks:
             sink(record)
+
+
+def worker_path(path: str) -> str:
+    """The route of a worker that answers a hot path."""
+    if path in RERANK_TOO:
+        return RERANK
+    return path if path.startswith("/v1/") else "/v1" + path
 
 
 def _estimate(key: Key, body: bytes) -> int:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from dev_opsgpt.gateway.metrics_page import PATH as METRICS
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 
 Json = dict[str, Any]
 
@@ -16,6 +17,9 @@ _ROUTES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("/v1/chat/completions", ChatRequest, "Answers a conversation, plain or streamed."),
     ("/v1/completions", CompletionRequest, "Continues a prompt, plain or streamed."),
     ("/v1/embeddings", EmbeddingRequest, "Turns texts into vectors."),
+    ("/v1/rerank", RerankRequest, "Sorts documents by how well they answer a query."),
+    ("/v2/rerank", RerankRequest, "The same, where clients of Cohere's API v2 look for it."),
+    ("/rerank", RerankRequest, "The same, where clients of Jina look for it."),
     ("/chat/completions", ChatRequest, "The same for voice platforms; streamed by default."),
 )
 _SECURITY_SCHEMES = {
@@ -101,7 +105,7 @@ def _hot(schemas: Json) -> Json:
 def _operation(path: str, model: str, summary: str) -> Json:
     content = {"application/json": {"schema": {"$ref": _SCHEMA.format(model=model)}}}
     answers: Json = {"application/json": {"schema": {"type": "object"}}}
-    if model != "EmbeddingRequest":
+    if model not in ("EmbeddingRequest", "RerankRequest"):
         # What an event is, this version of OpenAPI has no words for.
         answers["text/event-stream"] = {}
     return {

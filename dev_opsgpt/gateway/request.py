@@ -15,6 +15,8 @@ from dev_opsgpt.routing.capabilities import Needs, needs_of, prompt_tokens
 from dev_opsgpt.routing.fleet import Replica
 from dev_opsgpt.transport.exchange import Exchange
 
+# Routes that answer in one piece, whatever a request says of streams.
+_PLAIN = frozenset({"/v1/embeddings", "/v1/rerank"})
 # OpenAI's tiers, as steps within one priority of a key: they let nobody past a more important key.
 _TIERS = {"priority": 2, "default": 1, "auto": 1, "flex": 0, "batch": 0}
 _STEPS = 3
@@ -75,7 +77,7 @@ class Request:
         self.usage: UsageFilter | None = None
         self.asked = _NOTHING_ASKED
         self._needs: Needs | None = None
-        if peek.stream and path != "/v1/embeddings":
+        if peek.stream and path not in _PLAIN:
             options = bytes(peek.stream_options) or None
             wanted = wants_usage(options)
             self.usage = UsageFilter(asked=wanted)

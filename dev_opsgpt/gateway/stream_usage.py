@@ -54,6 +54,7 @@ class _Details(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: int | float | None = None
     completion_tokens: int | float | None = None
+    total_tokens: int | float | None = None
     prompt_tokens_details: _Details | None = None
     prompt_cache_hit_tokens: int | float | None = None
     """DeepSeek's name for the cached tokens."""
@@ -224,8 +225,12 @@ def _as_tokens(found: _Usage | None) -> Tokens | None:
         return None
     details = found.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None
+    prompt = found.prompt_tokens
+    if prompt is None and found.completion_tokens is None:
+        # What generates nothing, a reranker say, may tell one number only.
+        prompt = found.total_tokens
     tokens = Tokens(
-        _count(found.prompt_tokens),
+        _count(prompt),
         _count(found.completion_tokens),
         _count(cached if cached is not None else found.prompt_cache_hit_tokens),
     )

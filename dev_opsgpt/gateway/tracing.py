@@ -26,6 +26,9 @@ _OPERATIONS: Mapping[str, str] = MappingProxyType(
         "/chat/completions": "chat",
         "/v1/completions": "text_completion",
         "/v1/embeddings": "embeddings",
+        "/v1/rerank": "rerank",
+        "/v2/rerank": "rerank",
+        "/rerank": "rerank",
     }
 )
 

@@ -28,7 +28,7 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, protected_namespaces=())
 
 
-def _conflict(field: str, problem: str) -> PydanticCustomError:
+def conflict(field: str, problem: str) -> PydanticCustomError:
     """A fault between fields, reported at ``field``."""
     return PydanticCustomError("conflict", problem, {"field": field})
 
@@ -109,10 +109,10 @@ class Message(Wire):
     @model_validator(mode="after")
     def _complete(self) -> "Message":
         if self.role == "tool" and self.tool_call_id is None:
-            raise _conflict("tool_call_id", "is missing in a message of role 'tool'")
+            raise conflict("tool_call_id", "is missing in a message of role 'tool'")
         spoken = self.content is not None or self.tool_calls or self.refusal is not None
         if not spoken:
-            raise _conflict("content", f"is missing in a message of role '{self.role}'")
+            raise conflict("content", f"is missing in a message of role '{self.role}'")
         return self
 
     def text(self) -> str:
@@ -171,7 +171,7 @@ class ResponseFormat(Wire):
     @model_validator(mode="after")
     def _has_schema(self) -> "ResponseFormat":
         if self.type == "json_schema" and self.json_schema is None:
-            raise _conflict("json_schema", "is missing in a format of type 'json_schema'")
+            raise conflict("json_schema", "is missing in a format of type 'json_schema'")
         return self
 
 
@@ -242,14 +242,14 @@ class ChatRequest(Generation):
     @model_validator(mode="after")
     def _tools_fit(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
-            raise _conflict("top_logprobs", "needs 'logprobs' to be true")
+            raise conflict("top_logprobs", "needs 'logprobs' to be true")
         if self.tool_choice in (None, "none", "auto"):
             return self
         names = [tool.function.name for tool in self.tools or []]
         if not names:
-            raise _conflict("tool_choice", "needs 'tools'")
+            raise conflict("tool_choice", "needs 'tools'")
         if self.forced_tool is not None and self.forced_tool not in names:
-            raise _conflict("tool_choice", f"names '{self.forced_tool}', which is not in 'tools'")
+            raise conflict("tool_choice", f"names '{self.forced_tool}', which is not in 'tools'")
         return self
 
     @property
@@ -292,7 +292,7 @@ class CompletionRequest(Generation):
     @model_validator(mode="after")
     def _bounded(self) -> "CompletionRequest":
         if len(self.prompts) * self.choices > MAX_SEQUENCES:
-            raise _conflict("prompt", f"times 'n' makes more than {MAX_SEQUENCES} answers")
+            raise conflict("prompt", f"times 'n' makes more than {MAX_SEQUENCES} answers")
         return self
 
     @property
@@ -305,7 +305,8 @@ class CompletionRequest(Generation):
 
 
 class EmbeddingRequest(Wire):
-    """The body of ``POST /v1/embeddings``."""
+    """The body of ``POST /v1/embeddings``. ``prompt_name`` is beyond OpenAI's: one of the prompts
+    that the model's configuration has, to be put before each text."""
 
     model: Annotated[str, Field(min_length=1)]
     input: (
@@ -316,6 +317,7 @@ class EmbeddingRequest(Wire):
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    prompt_name: Annotated[str, Field(min_length=1)] | None = None
     user: str | None = None
 
     @property

@@ -85,6 +85,8 @@ class _Body(msgspec.Struct):
     messages: Any = None
     prompt: Any = None
     input: Any = None
+    query: Any = None
+    documents: Any = None
     tools: msgspec.Raw = msgspec.Raw()
     functions: msgspec.Raw = msgspec.Raw()
     response_format: Any = None
@@ -97,8 +99,8 @@ _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def needs_of(body: bytes) -> Needs:
-    """Reads a body in OpenAI's dialect: of a chat, a completion, or embeddings. One that is none
-    needs nothing: the worker will refuse it."""
+    """Reads a body in OpenAI's dialect: of a chat, a completion or embeddings, or of a rerank. One
+    that is none needs nothing: the worker will refuse it."""
     try:
         asked = _decoder.decode(body)
         tools = _filled(asked.tools) or _filled(asked.functions)
@@ -110,12 +112,14 @@ def needs_of(body: bytes) -> Needs:
         size += len(bytes(asked.tools)) + len(bytes(asked.functions))
     form = asked.response_format
     prompt = size // BYTES_PER_TOKEN
+    # Documents to rerank are read one at a time, and cut to what fits.
+    ranked = _read(asked.query, asked.documents)[0] // BYTES_PER_TOKEN
     return Needs(
         tools=tools,
         vision=vision,
         json_output=isinstance(form, dict) and form.get("type") in _JSON_FORMATS,
         tokens=prompt + _limit(asked),
-        prompt_tokens=prompt,
+        prompt_tokens=prompt + ranked,
     )
 
 

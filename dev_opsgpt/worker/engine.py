@@ -5,13 +5,23 @@ plain, OpenAI's or FastChat's, is put together from these steps by the worker's 
 """
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dev_opsgpt.protocol.fastchat import Abilities
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
 
-__all__ = ["Abilities", "Delta", "Engine", "EngineError", "TokenLogprob", "ToolCallDelta", "Usage"]
+__all__ = [
+    "Abilities",
+    "Delta",
+    "Engine",
+    "EngineError",
+    "Reranker",
+    "TokenLogprob",
+    "ToolCallDelta",
+    "Usage",
+]
 
 
 class EngineError(Exception):
@@ -63,4 +73,15 @@ class Engine(Protocol):
 
     async def count_tokens(self, prompt: str | list[int] | ChatRequest) -> int:
         """Tokens of a text, of ids, or of messages under the model's chat template."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """An engine that can rerank, beside what every engine does. One whose model cannot after all
+    raises ``Unsupported``."""
+
+    async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
+        """How well each document answers the query, more being better, and the tokens that were
+        read. Raises ``ApiError``."""
         ...

@@ -1,4 +1,4 @@
-"""OpenAI's routes of a worker: validate, admit, let the engine work, answer."""
+"""OpenAI's routes of a worker, and rerank: validate, admit, let the engine work, answer."""
 
 import array
 import base64
@@ -12,13 +12,14 @@ from dev_opsgpt.protocol.completion_answers import CompletionAnswer
 from dev_opsgpt.protocol.errors import ModelNotFound, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.protocol.parse import parse
+from dev_opsgpt.protocol.rerank import RerankRequest, rerank_answer
 from dev_opsgpt.transport.answer import answer_with
 from dev_opsgpt.transport.asgi import header, read_body, send_json
 from dev_opsgpt.transport.fanout import merge
 from dev_opsgpt.transport.router import Routes
 from dev_opsgpt.transport.server import Receive, Scope, Send
 from dev_opsgpt.worker.admission import Admission
-from dev_opsgpt.worker.engine import Engine
+from dev_opsgpt.worker.engine import Engine, Reranker
 from dev_opsgpt.worker.relay import Relay, fields_of, model_of
 
 CLIENT_KEY = b"x-opsgpt-client-key"
@@ -52,6 +53,7 @@ class OpenAISurface:
             "/v1/chat/completions": {"POST": self.chat},
             "/v1/completions": {"POST": self.complete},
             "/v1/embeddings": {"POST": self.embed},
+            "/v1/rerank": {"POST": self.rerank},
             "/v1/models": {"GET": self.models},
         }
 
@@ -140,6 +142,23 @@ class OpenAISurface:
         answer = {"object": "list", "data": data, "model": request.model, "usage": usage}
         await send_json(send, 200, answer)
 
+    async def rerank(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/rerank``."""
+        body = await read_body(scope, receive, self._max_body)
+        if (relay := self._relay("/rerank")) is not None:
+            await self._pass_on(relay, "/rerank", scope, body, send)
+            return
+        request = parse(RerankRequest, body)
+        self._check(request.model)
+        engine = self._engine
+        if not isinstance(engine, Reranker):
+            raise Unsupported("This model does not rerank.", param="model")
+        check_rerank(request)
+        async with self._admission.slot():
+            scores, tokens = await engine.rerank(request)
+        answer = rerank_answer(request, scores, tokens, identifier=uuid.uuid4().hex)
+        await send_json(send, 200, answer)
+
     def _relay(self, path: str) -> Relay | None:
         engine = self._engine
         return engine if isinstance(engine, Relay) and engine.relays(path) else None
@@ -170,6 +189,17 @@ def check_completion(request: CompletionRequest) -> None:
         raise Unsupported("echo together with logprobs is not supported.", param="echo")
     if request.echo and not all(isinstance(prompt, str) for prompt in request.prompts):
         raise Unsupported("echo is supported for prompts given as text.", param="echo")
+
+
+def check_rerank(request: RerankRequest) -> None:
+    """Refuses what no engine here can do. Raises ``Unsupported``."""
+    if request.rank_fields not in (None, ["text"]):
+        raise Unsupported("Documents are ranked by their text only.", param="rank_fields")
+    if request.max_chunks_per_doc is not None:
+        raise Unsupported(
+            "Documents are not cut into chunks; max_tokens_per_doc is supported.",
+            param="max_chunks_per_doc",
+        )
 
 
 def pack(vector: list[float]) -> str:

@@ -15,6 +15,9 @@ POSTS = {
     **FRONTS,
     "completions": Front("gateway", b"/v1/completions", KEY, b'{"model":"echo","prompt":"a"}'),
     "embeddings": Front("gateway", b"/v1/embeddings", KEY, b'{"model":"echo","input":"a"}'),
+    "rerank": Front(
+        "gateway", b"/v1/rerank", KEY, b'{"model":"echo","query":"a","documents":["a"]}'
+    ),
     "rotate": Front("gateway", b"/admin/keys/key_0123456789abcdef/rotate", ADMIN),
     "worker completions": Front("worker", b"/v1/completions", SECRET, b'{"model":"echo"}'),
     "worker embeddings": Front("worker", b"/v1/embeddings", SECRET, b'{"model":"a","input":""}'),

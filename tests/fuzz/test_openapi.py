@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 from tests.fuzz.target import Target
 
 HERE = Path(__file__).parent
@@ -21,6 +22,9 @@ OPERATIONS = {
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /v1/embeddings",
+    "POST /v1/rerank",
+    "POST /v2/rerank",
+    "POST /rerank",
     "POST /chat/completions",
     "GET /v1/models",
     "GET /v1/models/{name}",
@@ -70,6 +74,9 @@ def test_it_has_every_route(document: dict[str, Any]) -> None:
         ("/v1/chat/completions", ChatRequest),
         ("/v1/completions", CompletionRequest),
         ("/v1/embeddings", EmbeddingRequest),
+        ("/v1/rerank", RerankRequest),
+        ("/v2/rerank", RerankRequest),
+        ("/rerank", RerankRequest),
         ("/chat/completions", ChatRequest),
     ],
 )

@@ -250,6 +250,12 @@ async def test_embeddings(gateway: Gateway, script: Script) -> None:
         await gateway.ask(EMBEDDINGS, input=["a", "b"])
 
 
+async def test_rerank_is_refused(gateway: Gateway) -> None:
+    with pytest.raises(ApiError) as caught:
+        await gateway.ask("/v1/rerank", query="a", documents=["b"])
+    assert (caught.value.status, caught.value.param) == (400, "model")
+
+
 async def test_a_worker_without_embeddings(gateway: Gateway, script: Script) -> None:
     script.missing = {"/worker_get_embeddings"}
     with pytest.raises(ApiError) as caught:

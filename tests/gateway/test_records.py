@@ -158,9 +158,13 @@ async def test_every_ending(tmp_path: Path) -> None:
         await stack.client.post("/v1/embeddings", json=embeddings, headers=key)
         completion = {"model": "echo", "prompt": "x"}
         await stack.client.post("/v1/completions", json=completion, headers=key)
-        first, second = await book.new(2)
+        rerank = {"model": "echo", "query": "x", "documents": ["x"]}
+        await stack.client.post("/v2/rerank", json=rerank, headers=key)
+        first, second, third = await book.new(3)
         assert (first["path"], first["prompt_tokens"]) == ("/v1/embeddings", 7)
         assert (second["path"], second["prompt_tokens"]) == ("/v1/completions", 5)
+        assert (third["path"], third["prompt_tokens"]) == ("/v2/rerank", 9)
+        assert third["cost"] == 9.0
         await book.none()
 
 

@@ -87,6 +87,12 @@ def test_the_prompt_and_what_the_answer_may_add() -> None:
     assert (found.prompt_tokens, found.tokens) == (5, 105)
 
 
+def test_documents_are_counted_and_need_no_room() -> None:
+    documents = ["x" * 40, {"text": "y" * 40, "id": 7}]
+    body = {"model": "m", "query": "a" * 8, "documents": documents}
+    assert needs_of(json.dumps(body).encode()) == Needs(prompt_tokens=22)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, UpstreamFailed
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
+from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, TokenLogprob, ToolCallDelta, Usage
 
 
@@ -75,6 +76,10 @@ class ScriptedEngine:
         self, inputs: list[str] | list[list[int]], request: EmbeddingRequest
     ) -> tuple[list[list[float]], int]:
         return [[float(len(one)), 0.5] for one in inputs], 7
+
+    async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
+        """How often the query stands in each document."""
+        return [float(text.count(request.query)) for text in request.texts], 9
 
     async def count_tokens(self, prompt: str | list[int] | ChatRequest) -> int:
         return len(prompt.messages) if isinstance(prompt, ChatRequest) else len(prompt)

@@ -136,6 +136,73 @@ async def test_embeddings(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -
     assert struct.unpack("<2f", base64.b64decode(data)) == (2.0, 0.5)
 
 
+async def test_rerank(http: httpx.AsyncClient) -> None:
+    documents = ["b", "a a", {"text": "a", "id": 7}, "c"]
+    body: dict[str, Any] = {"model": "echo", "query": "a", "documents": documents}
+    found = (await http.post("/v1/rerank", json=body)).json()
+    scores = [(result["index"], result["relevance_score"]) for result in found["results"]]
+    # Those that are alike stay in their order.
+    assert scores == [(1, 2.0), (2, 1.0), (0, 0.0), (3, 0.0)]
+    assert all("document" not in result for result in found["results"])
+    assert found["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
+    assert found["meta"]["tokens"] == {"input_tokens": 9}
+    assert found["model"] == "echo"
+    assert found["id"].startswith("rerank-")
+    body |= {"top_n": 2, "return_documents": True}
+    found = (await http.post("/v1/rerank", json=body)).json()
+    texts = [result["document"] for result in found["results"]]
+    assert texts == [{"text": "a a"}, {"text": "a"}]
+    body["top_n"] = 99
+    assert len((await http.post("/v1/rerank", json=body)).json()["results"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"query": ""}, "query", "invalid_value"),
+        ({"query": None}, "query", "invalid_value"),
+        ({"query": ["a"]}, "query", "invalid_value"),
+        ({"documents": []}, "documents", "invalid_value"),
+        ({"documents": "a"}, "documents", "invalid_value"),
+        ({"documents": ["a"] * 2049}, "documents", "invalid_value"),
+        ({"documents": ["a", ""]}, "documents.1", "invalid_value"),
+        ({"documents": ["a", 7]}, "documents.1", "invalid_value"),
+        ({"documents": ["a", {"text": ""}]}, "documents.1.text", "invalid_value"),
+        ({"documents": ["a", {"title": "b"}]}, "documents.1.text", "invalid_value"),
+        ({"top_n": 0}, "top_n", "out_of_range"),
+        ({"top_n": "1"}, "top_n", "invalid_value"),
+        ({"return_documents": 1}, "return_documents", "invalid_value"),
+        ({"max_tokens_per_doc": 0}, "max_tokens_per_doc", "out_of_range"),
+        ({"rank_fields": ["title"]}, "rank_fields", "unsupported_parameter"),
+        ({"max_chunks_per_doc": 3}, "max_chunks_per_doc", "unsupported_parameter"),
+        ({"model": "other"}, "model", "model_not_found"),
+    ],
+)
+async def test_rerank_refused(
+    http: httpx.AsyncClient, fields: dict[str, Any], param: str, code: str
+) -> None:
+    body = {"model": "echo", "query": "a", "documents": ["a"], **fields}
+    answer = await http.post("/v1/rerank", json=body)
+    assert answer.status_code == (404 if code == "model_not_found" else 400)
+    assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == (param, code)
+
+
+async def test_a_model_that_does_not_rerank() -> None:
+    class Chatty(ScriptedEngine):
+        rerank = None  # type: ignore[assignment]
+
+    worker = await start(Chatty())
+    try:
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {SECRET}"}) as client:
+            body = {"model": "echo", "query": "a", "documents": ["a"]}
+            answer = await client.post(f"{worker.address}/v1/rerank", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "model"
+        assert answer.json()["error"]["code"] == "unsupported_parameter"
+    finally:
+        await worker.stop()
+
+
 async def test_models(client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["echo"]
 
@@ -205,6 +272,7 @@ async def test_overload_is_429_with_retry_after(engine: ScriptedEngine) -> None:
         ("/v1/chat/completions", "POST"),
         ("/v1/completions", "POST"),
         ("/v1/embeddings", "POST"),
+        ("/v1/rerank", "POST"),
         ("/v1/models", "GET"),
         ("/worker_generate_stream", "POST"),
         ("/worker_generate", "POST"),

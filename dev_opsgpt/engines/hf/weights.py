@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, logging
+from transformers import logging
 
 from dev_opsgpt.engines.hf.checkpoint import (
     Checkpoint,
@@ -116,7 +116,11 @@ def _filled(
     except Exception as error:
         # Out of memory, a library that is missing, a model's own code: told as it is.
         raise _not_loaded(description, error) from None
-    faults = [f"{name} is missing" for name in sorted(told["missing_keys"])]
+    faults = [
+        f"{name} is missing"
+        for name in sorted(told["missing_keys"])
+        if not name.startswith(description.unused)
+    ]
     faults += [
         f"{name} has shape {list(stored)}, not {list(wanted)}"
         for name, stored, wanted in sorted(told["mismatched_keys"], key=lambda found: found[0])
@@ -138,7 +142,7 @@ def _by_transformers(
     if options.load_8bit:
         raise EngineError("load_8bit is set, and the checkpoint is quantised already; take it off.")
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = description.model_class.from_pretrained(
             description.folder,
             config=description.config,
             dtype=dtype,

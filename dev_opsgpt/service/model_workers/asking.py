@@ -71,6 +71,8 @@ def embeddings(request: EmbeddingRequest, supports: Collection[str]) -> dict[str
     texts = [text for text in request.inputs if isinstance(text, str)]
     if len(texts) != len(request.inputs):
         raise Unsupported("This model embeds texts only, not token ids.", param="input")
+    if request.prompt_name is not None:
+        raise Unsupported("This model has no prompts of its own.", param="prompt_name")
     if request.dimensions is None:
         return {"texts": texts}
     _demand("dimensions", supports)

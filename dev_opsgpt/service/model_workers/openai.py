@@ -67,7 +67,8 @@ class OpenAIWorker(ApiModelWorker):
         self._upstream: Upstream | None = None
 
     def url(self, path: str) -> str:
-        """The address of ``/chat/completions``, ``/completions`` or ``/embeddings``."""
+        """The address of ``/chat/completions``, ``/completions``, ``/embeddings`` or
+        ``/rerank``."""
         return f"{self.api_base_url}{path}"
 
     def headers(self, client_key: str | None = None) -> dict[str, str]:

@@ -20,11 +20,13 @@ from dev_opsgpt.worker.openai_stream import read_stream
 from dev_opsgpt.worker.relay import Fields, pass_on
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
+RERANK = "/rerank"
 # The methods by which a class takes a route over from the relay.
 _METHODS = {
     CHAT: ("do_chat", "validate_messages"),
     COMPLETIONS: ("do_completion",),
     EMBEDDINGS: ("do_embeddings",),
+    RERANK: (),
 }
 # Statuses that say something about the client's request, or tell the client to wait.
 _CLIENTS_OWN = frozenset({400, 404, 409, 413, 422, 429})
@@ -73,7 +75,7 @@ class OpenAIEngine(ProviderEngine):
     ) -> None:
         """Asks the provider and passes its answer on; see ``worker/relay.py``."""
         worker = self._openai
-        for key, value in {} if path == EMBEDDINGS else self._missing(fields):
+        for key, value in self._missing(fields) if path in (CHAT, COMPLETIONS) else ():
             fields[key] = msgspec.Raw(msgspec.json.encode(value))
         fields["model"] = msgspec.Raw(msgspec.json.encode(self._model(path)))
         body = msgspec.json.encode(fields)

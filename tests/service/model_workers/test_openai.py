@@ -115,6 +115,16 @@ async def test_embeddings(entry: dict[str, Any], api: Vendor) -> None:
     assert api.requests[0].body["model"] == "embed-x"
 
 
+async def test_rerank_is_relayed(runtime: WorkerRuntime, api: Vendor) -> None:
+    body = {"model": "example", "query": "a", "documents": ["a"], "new_field": 1}
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {SECRET}"}) as http:
+        answer = await http.post(f"{runtime.address}/v1/rerank", json=body)
+    assert answer.json()["results"][0]["vendor_extension"] == 1
+    assert api.requests[0].path == "/v1/rerank"
+    # Nothing is added to it: the entry's default parameters are for what is generated.
+    assert api.requests[0].body == body | {"model": "gpt-x"}
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_clients_own_errors_pass(client: openai.AsyncOpenAI, stream: bool) -> None:
     for text in ("bad field", "no model", "unprocessable", "slow down"):

@@ -148,6 +148,10 @@ async def openai_dialect(path: str, body: dict[str, Any], send: Send) -> None:
         data = {"object": "list", "data": rows[::-1], "model": body["model"], "usage": usage}
         await send_json(send, 200, data)
         return
+    if path.endswith("/rerank"):
+        rows = [{"index": 0, "relevance_score": 0.5, "vendor_extension": 1}]
+        await send_json(send, 200, {"results": rows, "usage": {"total_tokens": 4}})
+        return
     said = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
     if said in ERRORS:
         headers = {"retry-after": "7"} if said in ("slow down", "away") else {}

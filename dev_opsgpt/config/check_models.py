@@ -74,16 +74,12 @@ def _vision(settings: Settings) -> Iterator[Problem]:
 def _engines_to_come(settings: Settings) -> Iterator[Problem]:
     """Models of engines that this version does not have; one that is not found is told above."""
     for name in wanted_models(settings):
-        kind, path = kind_of(settings, name), ("VLLM_MODEL_DICT", name)
-        if kind == "vllm":
-            engine, stored = "vLLM", settings.vllm_models[name]
-        elif kind == "local":
-            local = settings.local_models[name]
-            engine, stored, path = local.engine, local.local_model_path, ("llm_model_dict", name)
-            if engine == "auto":
-                engine = "llama_cpp" if stored.endswith(".gguf") else "transformers"
-        else:
+        if kind_of(settings, name) != "local":
             continue
+        local = settings.local_models[name]
+        engine, stored, path = local.engine, local.local_model_path, ("llm_model_dict", name)
+        if engine == "auto":
+            engine = "llama_cpp" if stored.endswith(".gguf") else "transformers"
         found = is_hub_name(stored) or isinstance(resolve_model_path(stored), Path)
         if engine != "llama_cpp" and found:
             message = f'"{name}" needs the {engine} engine, which this version does not have'

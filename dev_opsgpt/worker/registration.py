@@ -15,6 +15,7 @@ import msgspec
 from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.protocol.fastchat import (
     Abilities,
+    Direct,
     Exist,
     HeartBeat,
     Load,
@@ -37,7 +38,8 @@ class Registration:
 
     ``address`` is the worker's URL, ``names`` its models, ``load`` a function that gives its load
     now. ``launcher`` is the name of the launcher that can stop and start it, if there is one.
-    ``abilities`` are what its models can do.
+    ``abilities`` are what its models can do, ``direct`` gives the server beside it that gateways
+    ask instead, as it is now.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Registration:
         launcher: str | None = None,
         version: str = "",
         abilities: Abilities = Abilities(),  # noqa: B008 - it is frozen
+        direct: Callable[[], Direct | None] = lambda: None,
         interval: float = BEAT_INTERVAL,
     ) -> None:
         self._client = client
@@ -65,6 +68,7 @@ class Registration:
         self._launcher = launcher
         self._version = version
         self._abilities = abilities
+        self._direct = direct
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._known = False
@@ -117,6 +121,7 @@ class Registration:
             launcher=self._launcher,
             version=self._version,
             abilities=self._abilities,
+            direct=self._direct(),
         )
         status = Status(self._names, 1, load.running + load.waiting)
         body = RegisterWorker(self._address, True, status, opsgpt=info)

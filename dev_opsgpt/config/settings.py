@@ -133,8 +133,8 @@ class Settings(Section):
 
         FSCHAT_MODEL_WORKERS[name] goes before ONLINE_LLM_MODEL[name], that before
         FSCHAT_MODEL_WORKERS["default"]; `default_params`, `engine_args` and `engine_env` are merged
-        in the same order, those of llm_model_dict[name] above "default". `port` is None unless it is the
-        model's own. A name without entries gets the defaults.
+        in the same order, those of llm_model_dict[name] above "default". `port` is None unless it
+        is the model's own. A name without entries gets the defaults.
         """
         inherited = _written(self.workers.get("default"), leave_out=OWN_KEYS)
         layers = [inherited]

@@ -18,9 +18,9 @@ class VllmOptions:
     interpreter that has vLLM, None for this one. ``host`` is what the server binds to, under which
     others reach it as ``advertise_host``; ``controller`` is the URL of the controller. Of
     ``secret`` the server's key is made. ``device`` is where it is to run. ``num_gpus`` is None
-    where nobody said a number, ``gpus`` are those that the process sees. ``engine_args`` and ``environ`` are the user's. ``cache`` is a
-    folder for what is learned of vLLM. ``pause`` gives the seconds before the next start, after a
-    life of so many seconds.
+    where nobody said a number, ``gpus`` are those that the process sees. ``engine_args`` and
+    ``environ`` are the user's. ``cache`` is a folder for what is learned of vLLM. ``pause`` gives
+    the seconds before the next start, after a life of so many seconds.
     """
 
     path: Path | str

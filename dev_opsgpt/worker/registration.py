@@ -79,15 +79,17 @@ class Registration:
         """Begins; ``registered`` is set once the controller knows the worker."""
         self._task = asyncio.create_task(self._run())
 
-    async def stop(self) -> None:
-        """Says goodbye: no new request is sent here from now on."""
+    async def stop(self, *, returns: bool = False) -> None:
+        """Says goodbye: no new request is sent here from now on. One that ``returns`` is going to
+        ``start`` again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._known:
             try:
-                await self._post("/deregister_worker", {"worker_name": self._address})
+                goodbye = {"worker_name": self._address, "returns": returns}
+                await self._post("/deregister_worker", goodbye)
             except _FAILURES as error:
                 log.debug("the controller heard no goodbye: %s", error)
             self._known = False

@@ -165,4 +165,4 @@ async def _follow(hosted: Hosted, registration: Registration) -> None:
         if alive:
             registration.start()
         else:
-            await registration.stop()
+            await registration.stop(returns=True)

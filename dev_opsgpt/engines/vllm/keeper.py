@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 from contextlib import suppress
 from time import monotonic
 
@@ -28,6 +29,7 @@ SICK_AFTER = 5
 MEASURE_TIMEOUT = 5.0
 # Another program may take a free port in the seconds until vLLM binds it.
 PORT_ATTEMPTS = 3
+_SECRET = re.compile(r"(?i)key|token|secret|passw|credential")
 
 
 class Keeper:
@@ -38,7 +40,6 @@ class Keeper:
         self._options = options
         self._client = client
         self._command: Command | None = None
-        self._starting: VllmServer | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.server: VllmServer | None = None
         self.direct: Direct | None = None
@@ -115,7 +116,8 @@ class Keeper:
         key = direct_key(options.secret, salt)
         argv, environ = (*command.argv, f"--port={port}"), {**command.environ, API_KEY: key}
         try:
-            server = await VllmServer.start(argv, environ, url, key)
+            hidden = [v for name, v in options.environ.items() if _SECRET.search(name)]
+            server = await VllmServer.start(argv, environ, url, key, hidden)
         except OSError as error:
             raise EngineError(f"vLLM cannot be started: {error.strerror or error}.") from None
         try:

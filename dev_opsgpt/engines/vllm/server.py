@@ -16,6 +16,7 @@ from typing import Self
 from dev_opsgpt.engines.vllm.failure import reason_of
 from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.transport.client import Client, Origin
+from dev_opsgpt.transport.masking import MASK
 from dev_opsgpt.worker.engine import EngineError
 
 log = logging.getLogger("vllm")
@@ -28,6 +29,8 @@ END_TIMEOUT = 5.0
 # Seconds for what a dead server has left in its pipe.
 REST = 2.0
 KEPT_LINES = 400
+# A shorter value, such as "8", is none, and stands in many a line.
+SHORTEST_SECRET = 8
 _LINE_LIMIT = 1 << 20
 _LEVEL = re.compile(r"^(?:\(\S+ pid=\d+\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
@@ -35,25 +38,39 @@ _LEVEL = re.compile(r"^(?:\(\S+ pid=\d+\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\
 class VllmServer:
     """A running server. Made by ``start``.
 
-    ``lines`` are the last that it wrote; all go to this process's log, which masks secrets.
+    ``lines`` are the last that it wrote; all go to this process's log, which masks what looks like
+    a secret. What is known to be one is masked here.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, hold: int, output: int, url: str, key: str
+        self,
+        process: asyncio.subprocess.Process,
+        hold: int,
+        output: int,
+        url: str,
+        key: str,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.url = url
         self._hold = hold
         self.origin = Origin(url)
         self.headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._secrets = [one for one in (key, *secrets) if len(one) >= SHORTEST_SECRET]
         self._process = process
         self._listening = asyncio.create_task(self._listen(output))
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], environ: Mapping[str, str], url: str, key: str
+        cls,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        url: str,
+        key: str,
+        secrets: Sequence[str] = (),
     ) -> Self:
-        """Starts it; nothing is known yet of how that goes. Raises ``OSError``."""
+        """Starts it; nothing is known yet of how that goes. ``secrets`` are values that its log
+        must not show, besides its ``key``. Raises ``OSError``."""
         # Not asyncio's own pipes: with those, the end of a process is only noticed when all who
         # hold them have ended, its own children included.
         its_input, hold = os.pipe()
@@ -74,7 +91,7 @@ class VllmServer:
         finally:
             os.close(its_input)
             os.close(its_output)
-        return cls(process, hold, output, url, key)
+        return cls(process, hold, output, url, key, secrets)
 
     @property
     def alive(self) -> bool:
@@ -137,12 +154,17 @@ class VllmServer:
         level = logging.INFO
         try:
             while line := await _line(reader):
-                if text := line.decode(errors="replace").rstrip():
+                if text := self._masked(line.decode(errors="replace").rstrip()):
                     self.lines.append(text)
                     level = _level(text) or level
                     log.log(level, "%s", text)
         finally:
             transport.close()
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -104,7 +104,7 @@ async def test_only_who_has_the_key_is_let_in(
         inside = told["environ"]
         assert (inside["VLLM_API_KEY"], inside["HF_TOKEN"]) == (key, "hf_tokentoken")
         assert SECRET not in "".join(inside.values()), "the cluster's secret stays here"
-    assert "api_server.py:1] key" in caplog.text, "its log is in ours"
+    assert "api_server.py:1] key *** sk-" in caplog.text, "its log is in ours"
 
 
 async def test_errors_are_as_for_every_engine(make: Make) -> None:
@@ -174,20 +174,21 @@ async def test_load_is_vllm_s_own(make: Make) -> None:
             assert await engine.drained(5)
 
 
-async def test_a_death_costs_one_answer(make: Make) -> None:
+async def test_others_are_asked_when_one_dies(make: Make) -> None:
     """The worker leaves the table, others are asked, and it is back with another key."""
     async with running({"echo": [make(), make()]}) as stack:
         before = {row["direct_salt"] for row in (await rows(stack))["workers"]}
-        first = await who(stack)
-        assert (await say(stack, "die", max_tokens=1)).status_code in (200, 502, 503)
+        os.kill((await who(stack))["pid"], signal.SIGKILL)
         for _ in range(10):
             assert (await say(stack, "a b")).status_code == 200
         async with asyncio.timeout(20):
-            while len(after := {row["direct_salt"] for row in (await rows(stack))["workers"]}) < 2:
+            while True:
+                after = {row["direct_salt"] for row in (await rows(stack))["workers"]}
+                if len(after) == 2 and after != before:
+                    break
                 await asyncio.sleep(0.05)
-        assert len(after - before) >= 1
-        assert (await say(stack, "a b")).status_code == 200
-        assert Process.of(first["pid"]) is None or await who(stack)
+        for _ in range(4):
+            assert (await say(stack, "a b")).status_code == 200
 
 
 async def test_between_two_lives(make: Make) -> None:
@@ -282,7 +283,10 @@ async def test_kill_9_of_the_guardian_is_a_death_like_others(make: Make) -> None
         ({"engine_args": {"die": "value"}}, "vLLM: the model is too odd, api_key=***"),
         ({"engine_args": {"die": "memory"}}, "out of memory: No available memory for the cache"),
         ({"engine_args": {"die": "silent"}}, "it ended with code 3; its last words: "),
-        ({"engine_args": {"max_model_len": "many"}}, "invalid human_readable_int value: 'many'"),
+        (
+            {"engine_args": {"max_model_len": "many"}},
+            "argument --max-model-len: invalid parse value: 'many'",
+        ),
         ({"path": Path("/nowhere/model")}, "there is no model at /nowhere/model"),
         ({"python": "/nowhere/python"}, "there is no Python at /nowhere/python"),
         ({"python": sys.executable}, "has no vLLM; make an environment for it"),

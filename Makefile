@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: start test test-compat system check bench soak chaos clean
+.PHONY: start test test-compat test-vllm system check bench soak chaos clean
 .DEFAULT_GOAL := start
 
 # A stamp holds the checksum of the requirements it installed: pip runs only when they changed.
@@ -43,6 +43,10 @@ test: check system ## everything, in two halves at once; installs what it needs
 test-compat: ## all eight mixes with real FastChat parts; makes an environment with torch
 	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m pytest -q -m "torch or not soak" tests/compat
+
+test-vllm: ## the conformance suite and more on the real vLLM; makes an environment of 3.5 GB
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
+	$(BIN)/python -m tests.vllm
 
 bench: ## measures, side by side with others; see benchmarks/
 	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)

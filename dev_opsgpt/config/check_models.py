@@ -72,18 +72,6 @@ def _vision(settings: Settings) -> Iterator[Problem]:
             yield _problem(settings, "error", path, message, mend)
 
 
-def _engines_to_come(settings: Settings) -> Iterator[Problem]:
-    """Models of engines that this version does not have; one that is not found is told above."""
-    for name in wanted_models(settings):
-        if kind_of(settings, name) != "vllm":
-            continue
-        stored = settings.vllm_models[name]
-        if is_hub_name(stored) or isinstance(resolve_model_path(stored), Path):
-            message = f'"{name}" needs the vLLM engine, which this version does not have'
-            mend = "Use a GGUF file of it, or attach a server that runs it (openai_server)"
-            yield _problem(settings, "warning", ("VLLM_MODEL_DICT", name), message, mend)
-
-
 def _twice_declared(settings: Settings) -> Iterator[Problem]:
     for name in settings.online_models:
         kind = kind_of(settings, name)
@@ -172,7 +160,6 @@ MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _kept_from_starting,
     _missing_files,
     _vision,
-    _engines_to_come,
     transformers_keys,
     _twice_declared,
     _provider_typos,

@@ -99,7 +99,7 @@ class WorkerOptions(Section):
     conv_template: str | None = None
     """FastChat conversation template told to FastChat gateways. Left out: chosen by the model."""
     limit_worker_concurrency: int = Field(default=5, ge=1)
-    """Requests a worker runs at the same time."""
+    """Requests a worker runs at the same time. Left out, a vLLM runs 256."""
     queue_size: int = Field(default=64, ge=0)
     """Requests that may wait beyond those running; the next one is answered 429."""
     queue_timeout: Seconds = 60.0
@@ -129,8 +129,15 @@ class WorkerOptions(Section):
     """Generation parameters for requests that leave them out. They add to those in `"default"` and
     in `llm_model_dict`."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments handed to the engine as they are, such as vLLM's `{"tensor_parallel_size": 2}`. The
-    transformers engine takes `prefill_tokens` and `cache_tokens`."""
+    """Arguments handed to the engine as they are, such as vLLM's `{"tensor_parallel_size": 2}`.
+    vLLM's are checked against its own parser when it starts. The transformers engine takes
+    `prefill_tokens` and `cache_tokens`."""
+    engine_env: dict[str, SecretStr] = Field(default_factory=dict)
+    """Environment variables of vLLM's process, such as `{"VLLM_CPU_KVCACHE_SPACE": "8"}` (GiB) or
+    `{"HF_TOKEN": "..."}`."""
+    vllm_python: str | None = None
+    """The Python that has vLLM, or the folder of its environment; a relative path lies beside the
+    configuration's folder. Left out: the Python that runs this service."""
 
 
 class WorkerSettings(WorkerOptions):

@@ -75,7 +75,8 @@ A model without a port of its own gets the next free number from
 `FSCHAT_MODEL_WORKERS["default"]["port"]` up.
 
 A worker's options come from `FSCHAT_MODEL_WORKERS[name]`, else from `ONLINE_LLM_MODEL[name]`, else
-from `FSCHAT_MODEL_WORKERS["default"]`; `default_params` and `engine_args` are merged in that order.
+from `FSCHAT_MODEL_WORKERS["default"]`; `default_params`, `engine_args` and `engine_env` are merged
+in that order.
 """
 
 

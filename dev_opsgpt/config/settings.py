@@ -29,7 +29,7 @@ OWN_KEYS: frozenset[str] = frozenset(
     {"port", "model_names", "openai_server", "api_key", "upstream_model"}
 )
 """What is said of one worker only; the entry "default" does not hand these down."""
-_MERGED_KEYS = ("default_params", "engine_args")
+_MERGED_KEYS = ("default_params", "engine_args", "engine_env")
 
 
 class Settings(Section):
@@ -51,8 +51,7 @@ class Settings(Section):
     """Local models, by the name clients use."""
     vllm_models: dict[str, str] = Field(default_factory=dict, alias="VLLM_MODEL_DICT")
     """Local models that vLLM serves: name and path. A name that is also in `llm_model_dict` is
-    served by vLLM. The vLLM engine is not there yet; a running vLLM can be attached as an
-    `openai_server`."""
+    served by vLLM, which needs an environment of its own: see docs/engines.md."""
     online_models: dict[str, OnlineModel] = Field(default_factory=dict, alias="ONLINE_LLM_MODEL")
     """Models behind online APIs, by the name clients use."""
     default_bind_host: str = Field(default="127.0.0.1", alias="DEFAULT_BIND_HOST")
@@ -142,9 +141,9 @@ class Settings(Section):
         """Give the effective worker options of a model.
 
         FSCHAT_MODEL_WORKERS[name] goes before ONLINE_LLM_MODEL[name], that before
-        FSCHAT_MODEL_WORKERS["default"]; `default_params` and `engine_args` are merged in the same
-        order, those of llm_model_dict[name] above "default". `port` is None unless it is the
-        model's own. A name without entries gets the defaults.
+        FSCHAT_MODEL_WORKERS["default"]; `default_params`, `engine_args` and `engine_env` are merged
+        in the same order, those of llm_model_dict[name] above "default". `port` is None unless it
+        is the model's own. A name without entries gets the defaults.
         """
         inherited = _written(self.workers.get("default"), leave_out=OWN_KEYS)
         layers = [inherited]

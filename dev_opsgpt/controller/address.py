@@ -11,14 +11,14 @@ _HOST = re.compile(r"^https?://(\[[^]]*\]?|[^/:]*)")
 _NUMERIC = re.compile(r"[\d.:*?\[\]]+")
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, field: str = "worker_name") -> None:
     """Raises ``InvalidRequest`` unless the address is an http(s) URL of a host, with no user
     name, query or fragment in it: nothing that hides where a call really goes."""
     if not _acceptable(address):
         raise InvalidRequest(
-            "'worker_name' must be an http:// or https:// URL of a host, without user name, query "
+            f"'{field}' must be an http:// or https:// URL of a host, without user name, query "
             "and fragment",
-            param="worker_name",
+            param=field,
         )
 
 

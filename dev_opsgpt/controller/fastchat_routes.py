@@ -47,6 +47,8 @@ class FastChatRoutes:
         self._check_worker(message.worker_name, request)
         if not request.state.trusted:
             message.opsgpt = None  # who lacks the secret must not be sent it
+        if message.opsgpt is not None and message.opsgpt.direct is not None:
+            check_address(message.opsgpt.direct.url, "opsgpt.direct.url")
         status = message.worker_status
         if status is None or not status.model_names:
             status = await self._ask(message.worker_name, ours=message.opsgpt is not None)
@@ -140,6 +142,7 @@ def _row(message: RegisterWorker, status: WorkerStatus) -> Worker:
     ours = message.opsgpt
     limit = ours.limit if ours else FASTCHAT_LIMIT
     abilities = ours.abilities if ours else _fastchat_abilities(message)
+    direct = ours.direct if ours else None
     running, waiting = split_queue(status.queue_length, limit)
     return Worker(
         address=message.worker_name,
@@ -156,6 +159,8 @@ def _row(message: RegisterWorker, status: WorkerStatus) -> Worker:
         tools=abilities.tools,
         vision=abilities.vision,
         json_output=abilities.json_output,
+        direct_url=direct.url if direct else None,
+        direct_salt=direct.salt if direct else None,
     )
 
 

@@ -10,9 +10,11 @@ from dev_opsgpt.routing.table import Worker
 
 
 class Deregister(msgspec.Struct):
-    """``/deregister_worker``; the answer is ``Exist``."""
+    """``/deregister_worker``; the answer is ``Exist``. One that ``returns`` is away for a while:
+    its models are unavailable meanwhile, not unknown."""
 
     worker_name: Address
+    returns: bool = False
 
 
 class Drain(msgspec.Struct):

@@ -25,6 +25,7 @@ from dev_opsgpt.controller.registry import Registry
 from dev_opsgpt.controller.release import Releases
 from dev_opsgpt.controller.streaming import Stream
 from dev_opsgpt.protocol.fastchat import Exist
+from dev_opsgpt.routing.updates import Reason
 
 NDJSON = "application/x-ndjson"
 
@@ -49,7 +50,8 @@ class OpsgptRoutes:
     async def deregister_worker(self, request: Request) -> Response:
         """A worker leaves; ``{exist}`` tells whether it was known."""
         message = await http.body(request, Deregister)
-        return http.reply(Exist(self._registry.remove(message.worker_name, "left")))
+        reason: Reason = "unhealthy" if message.returns else "left"
+        return http.reply(Exist(self._registry.remove(message.worker_name, reason)))
 
     async def drain_worker(self, request: Request) -> Response:
         """Takes a worker out of service or back; ``{exist}`` tells whether it is known."""

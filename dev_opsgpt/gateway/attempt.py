@@ -10,7 +10,7 @@ from dev_opsgpt.gateway.peek import with_field
 from dev_opsgpt.gateway.relay import Refused, Sender, StreamBroken, relay, relay_whole
 from dev_opsgpt.gateway.request import Request
 from dev_opsgpt.gateway.routes import Route
-from dev_opsgpt.gateway.upstreams import Upstreams
+from dev_opsgpt.gateway.upstreams import Upstreams, takes_own_key
 from dev_opsgpt.protocol.errors import ApiError, InternalError, UpstreamFailed, UpstreamTimeout
 from dev_opsgpt.routing.fleet import Fleet, Replica
 from dev_opsgpt.transport.errors import ConnectFailed
@@ -260,7 +260,7 @@ class Asker:
 def _sends_own_key(request: Request, replica: Replica) -> bool:
     """Whether the replica asks its provider with the client's own key: then it is the client whom
     a 401 is for, and no fault of the replica."""
-    return request.caller.own_key is not None and replica.row.kind == "opsgpt"
+    return request.caller.own_key is not None and takes_own_key(replica.row)
 
 
 def _serves(request: Request, model: str, replica: Replica) -> None:

@@ -17,12 +17,12 @@ LOCK = "lock"
 
 def log_folder(settings: Settings) -> Path:
     """``LOG_DIR``; a relative one lies beside the configuration folder."""
-    return _beside(settings, settings.log_dir)
+    return beside(settings, settings.log_dir)
 
 
 def data_folder(settings: Settings) -> Path:
     """``DATA_DIR``; a relative one lies beside the configuration folder."""
-    return _beside(settings, settings.data_dir)
+    return beside(settings, settings.data_dir)
 
 
 @contextlib.contextmanager
@@ -45,7 +45,8 @@ def run_folder(data: Path, launcher: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def _beside(settings: Settings, name: str) -> Path:
+def beside(settings: Settings, name: str) -> Path:
+    """A path of the configuration; a relative one lies beside the configuration folder."""
     folder = Path(name).expanduser()
     config_dir = settings.origin.config_dir
     return folder if config_dir is None else config_dir.resolve().parent / folder

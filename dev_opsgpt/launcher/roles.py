@@ -183,7 +183,7 @@ def worker_job(settings: Settings, name: str, port: int, member: Membership) -> 
         launcher=member.launcher,
         fastchat_clients=settings.controller.fastchat_clients,
         otlp_endpoint=settings.gateway.otlp_endpoint,
-        limit=worker.limit_worker_concurrency,
+        limit=_limit(plan),
         queue_size=worker.queue_size,
         queue_timeout=worker.queue_timeout,
         stream_interval=worker.stream_interval,
@@ -195,10 +195,19 @@ def worker_job(settings: Settings, name: str, port: int, member: Membership) -> 
         assert isinstance(runtime, WorkerRuntime)  # noqa: S101 - for the type checker
         return runtime.address
 
-    return Job(port, lambda: WorkerRuntime(_engine(plan, port, member), options), address)
+    return Job(port, lambda: WorkerRuntime(_engine(settings, plan, port, member), options), address)
 
 
-def _engine(plan: ModelPlan, port: int, member: Membership) -> Engine:
+def _limit(plan: ModelPlan) -> int:
+    """How many requests the worker runs at once."""
+    if plan.kind != "vllm":
+        return plan.worker.limit_worker_concurrency
+    from dev_opsgpt.launcher.vllm import vllm_limit
+
+    return vllm_limit(plan.worker)
+
+
+def _engine(settings: Settings, plan: ModelPlan, port: int, member: Membership) -> Engine:
     """The engine or the provider behind a model, not yet started. Raises ``EngineError``."""
     if plan.kind == "online":
         return _provider(plan, port, member)
@@ -207,11 +216,10 @@ def _engine(plan: ModelPlan, port: int, member: Membership) -> Engine:
         from dev_opsgpt.launcher.transformers_engine import make_engine
 
         return make_engine(plan, own_share(os.environ))
-    if engine != "llama_cpp":
-        raise EngineError(
-            f"{plan.name!r} needs the {engine} engine, which this version does not have; "
-            "convert the model to GGUF to run it with llama.cpp"
-        )
+    if engine == "vllm":
+        from dev_opsgpt.launcher.vllm import vllm_engine
+
+        return vllm_engine(settings, plan, member.controller)
     if not isinstance(plan.path, Path):
         raise EngineError(f"{plan.name!r}: no such model file: {plan.path}")
     return _llama_cpp(plan, plan.path)

@@ -53,11 +53,21 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     json_output: bool | None = None
 
 
+class Direct(msgspec.Struct, frozen=True):
+    """Ours: a server beside the worker that answers OpenAI's routes by itself, under the worker's
+    model names. ``url`` is without ``/v1``; ``salt`` is what its key is made of (``direct.py``).
+    """
+
+    url: Address
+    salt: Annotated[str, msgspec.Meta(min_length=16, max_length=128)]
+
+
 class OpsgptInfo(msgspec.Struct):
     """Ours: what a worker of this project adds to its registration.
 
     ``limit`` requests run at once; a beat comes every ``beat_interval`` seconds; ``launcher`` is
-    the name of the launcher that can stop the worker, if one started it.
+    the name of the launcher that can stop the worker, if one started it. Where there is a
+    ``direct`` server, gateways send it what is OpenAI's, and the worker everything else.
     """
 
     kind: Literal["opsgpt"] = "opsgpt"
@@ -66,6 +76,7 @@ class OpsgptInfo(msgspec.Struct):
     launcher: Name | None = None
     version: str = ""
     abilities: Abilities = Abilities()
+    direct: Direct | None = None
 
 
 class RegisterWorker(msgspec.Struct):

@@ -19,8 +19,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     ``upstream_models`` maps those that the server knows by another name. ``speed`` is a relative
     weight. ``running`` requests are in work and ``waiting`` ones queue, ``limit`` may run at once;
     ``queue_length`` is FastChat's sum of both. ``beats`` grows with each sign of life of any
-    worker, so that of two rows of one address the later has the larger one. The last four tell
-    what the worker says its models can do (see ``capabilities.py``), None where it does not say.
+    worker, so that of two rows of one address the later has the larger one. ``context_length`` to
+    ``json_output`` tell what the worker says its models can do (see ``capabilities.py``), None
+    where it does not say. ``direct_url`` is a server beside the worker that answers OpenAI's routes
+    in its place; its key is made of ``direct_salt``, which is another one for each of its lives.
     """
 
     address: str
@@ -40,6 +42,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool | None = None
     vision: bool | None = None
     json_output: bool | None = None
+    direct_url: str | None = None
+    direct_salt: str | None = None
 
 
 def split_queue(queue_length: int, limit: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ plain, OpenAI's or FastChat's, is put together from these steps by the worker's 
 from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
-from dev_opsgpt.protocol.fastchat import Abilities
+from dev_opsgpt.protocol.fastchat import Abilities, Direct, Load
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
@@ -15,8 +15,11 @@ from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
 __all__ = [
     "Abilities",
     "Delta",
+    "Direct",
     "Engine",
     "EngineError",
+    "Hosted",
+    "Load",
     "Reranker",
     "TokenLogprob",
     "ToolCallDelta",
@@ -84,4 +87,40 @@ class Reranker(Protocol):
     async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
         """How well each document answers the query, more being better, and the tokens that were
         read. Raises ``ApiError``."""
+        ...
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """What an engine is besides whose model runs in a server of its own beside the worker. Gateways
+    ask that server without the worker in between, so the worker does not see all of its requests;
+    and it can end and come back while the worker lives."""
+
+    @property
+    def direct(self) -> Direct | None:
+        """Where the server is in its present life, None between two."""
+        ...
+
+    @property
+    def load(self) -> Load:
+        """What the server had to do when it was last asked: for beats, which do not wait."""
+        ...
+
+    async def measure(self) -> Load:
+        """What it has to do now."""
+        ...
+
+    def lives(self) -> AsyncGenerator[bool, None]:
+        """False whenever the server has ended, true whenever it serves again; for one reader, and
+        without the life that ``start`` began."""
+        ...
+
+    async def figures(self, worker: str) -> bytes:
+        """The server's figures as Prometheus reads them, labelled with the worker's address. Raises
+        ``ApiError``."""
+        ...
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until the server has nothing to do, ``timeout`` seconds at most; says whether it
+        came so."""
         ...

@@ -27,6 +27,7 @@ from dev_opsgpt.protocol.fastchat import (
     EmbeddingsReply,
     EmbeddingsRequest,
     GenerateRequest,
+    Load,
     ModelDetails,
     WorkerStatus,
 )
@@ -59,7 +60,8 @@ class FastChatSurface:
     """The routes, over one engine that answers to ``names``.
 
     ``interval`` is FastChat's ``stream_interval``: every frame repeats the text so far, so a
-    frame goes out only for every ``interval``-th step. ``silence`` is in seconds.
+    frame goes out only for every ``interval``-th step. ``silence`` is in seconds. ``load`` tells
+    what the worker has to do, where ``admission`` does not see all of it.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class FastChatSurface:
         max_body: int,
         interval: int = 2,
         silence: float = SILENCE,
+        load: Callable[[], Awaitable[Load]] | None = None,
     ) -> None:
         self._engine = engine
         self._names = names
         self._admission = admission
         self._conversation = conversation
         self._max_body = max_body
+        self._load = load
         self._interval = max(1, interval)
         self._silence = silence
 
@@ -165,7 +169,11 @@ class FastChatSurface:
         return EmbeddingsReply(vectors, tokens)
 
     async def _status(self, body: bytes) -> WorkerStatus:
-        return WorkerStatus(self._names, 1, self._admission.queue_length)
+        queue = self._admission.queue_length
+        if self._load is not None:
+            load = await self._load()
+            queue = load.running + load.waiting
+        return WorkerStatus(self._names, 1, queue)
 
     async def _count_token(self, body: bytes) -> CountTokenReply:
         request = decode(CountTokenRequest, body)

@@ -15,6 +15,7 @@ import msgspec
 from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.protocol.fastchat import (
     Abilities,
+    Direct,
     Exist,
     HeartBeat,
     Load,
@@ -37,7 +38,8 @@ class Registration:
 
     ``address`` is the worker's URL, ``names`` its models, ``load`` a function that gives its load
     now. ``launcher`` is the name of the launcher that can stop and start it, if there is one.
-    ``abilities`` are what its models can do.
+    ``abilities`` are what its models can do, ``direct`` gives the server beside it that gateways
+    ask instead, as it is now.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Registration:
         launcher: str | None = None,
         version: str = "",
         abilities: Abilities = Abilities(),  # noqa: B008 - it is frozen
+        direct: Callable[[], Direct | None] = lambda: None,
         interval: float = BEAT_INTERVAL,
     ) -> None:
         self._client = client
@@ -65,6 +68,7 @@ class Registration:
         self._launcher = launcher
         self._version = version
         self._abilities = abilities
+        self._direct = direct
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._known = False
@@ -75,15 +79,17 @@ class Registration:
         """Begins; ``registered`` is set once the controller knows the worker."""
         self._task = asyncio.create_task(self._run())
 
-    async def stop(self) -> None:
-        """Says goodbye: no new request is sent here from now on."""
+    async def stop(self, *, returns: bool = False) -> None:
+        """Says goodbye: no new request is sent here from now on. One that ``returns`` is going to
+        ``start`` again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._known:
             try:
-                await self._post("/deregister_worker", {"worker_name": self._address})
+                goodbye = {"worker_name": self._address, "returns": returns}
+                await self._post("/deregister_worker", goodbye)
             except _FAILURES as error:
                 log.debug("the controller heard no goodbye: %s", error)
             self._known = False
@@ -117,6 +123,7 @@ class Registration:
             launcher=self._launcher,
             version=self._version,
             abilities=self._abilities,
+            direct=self._direct(),
         )
         status = Status(self._names, 1, load.running + load.waiting)
         body = RegisterWorker(self._address, True, status, opsgpt=info)

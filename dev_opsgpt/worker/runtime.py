@@ -15,7 +15,7 @@ from dev_opsgpt.transport.telemetry import Telemetry, connect
 from dev_opsgpt.worker.address import advertised
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.app import create_app
-from dev_opsgpt.worker.engine import Engine
+from dev_opsgpt.worker.engine import Engine, Hosted
 from dev_opsgpt.worker.memory import resident
 from dev_opsgpt.worker.progress import Progressing, Tell, Thinned, silent
 from dev_opsgpt.worker.registration import Registration
@@ -68,6 +68,8 @@ class WorkerRuntime:
         self._client = Client()
         self._admission = Admission(options.limit, options.queue_size, options.queue_timeout)
         self._server: Server | None = None
+        self._hosted = engine if isinstance(engine, Hosted) else None
+        self._following: asyncio.Task[None] | None = None
         self._registration: Registration | None = None
         self._telemetry: Telemetry | None = None
         self.stopping = asyncio.Event()
@@ -87,6 +89,8 @@ class WorkerRuntime:
             sock.close()
             raise
         controller = options.controller
+        port = sock.getsockname()[1]
+        self.address = advertised(options.host, port, options.advertise_host, controller or "")
         release = Releaser(
             self._client, controller or "", options.names[0], self.stopping, options.secret
         )
@@ -102,13 +106,11 @@ class WorkerRuntime:
             stream_interval=options.stream_interval,
             telemetry=self._telemetry,
             release=release,
+            address=self.address,
             clock=self._clock,
         )
         self._server = Server(app, sock, drain_timeout=options.drain_timeout)
         await self._server.start()
-        self.address = advertised(
-            options.host, self._server.port, options.advertise_host, controller or ""
-        )
         if controller is not None:
             await self._register(controller)
 
@@ -124,13 +126,18 @@ class WorkerRuntime:
             launcher=options.launcher,
             version=__version__,
             abilities=self._engine.abilities,
+            direct=lambda: self._hosted.direct if self._hosted is not None else None,
         )
         self._registration.start()
+        if self._hosted is not None:
+            self._following = asyncio.create_task(_follow(self._hosted, self._registration))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await self._registration.registered.wait()
 
     def _load(self) -> Load:
+        if self._hosted is not None:
+            return self._hosted.load
         admission = self._admission
         return Load(
             admission.running,
@@ -142,11 +149,14 @@ class WorkerRuntime:
 
     async def stop(self) -> None:
         """Drains: leaves the table, answers what is in flight, frees the engine."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         if self._registration is not None:
             await self._registration.stop()
             await asyncio.sleep(GRACE)
         self._admission.close()
-        if not await self._admission.drained(self._options.drain_timeout):
+        if not await self._drained(self._options.drain_timeout):
             log.warning("requests were still in flight after %s s", self._options.drain_timeout)
         if self._server is not None:
             await self._server.stop()
@@ -154,3 +164,20 @@ class WorkerRuntime:
         await self._engine.stop()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.close)
+
+    async def _drained(self, timeout: float) -> bool:
+        """Waits for what came through the worker, and for what came past it."""
+        waits = [self._admission.drained(timeout)]
+        if self._hosted is not None:
+            waits.append(self._hosted.drained(timeout))
+        return all(await asyncio.gather(*waits))
+
+
+async def _follow(hosted: Hosted, registration: Registration) -> None:
+    """Has the worker known while its server lives, and gone from the table while it does not, so
+    that requests go elsewhere."""
+    async for alive in hosted.lives():
+        if alive:
+            registration.start()
+        else:
+            await registration.stop(returns=True)

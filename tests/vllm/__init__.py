@@ -1,0 +1,1 @@
+"""The vLLM engine with the real vLLM: ``make test-vllm``."""

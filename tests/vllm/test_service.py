@@ -1,0 +1,207 @@
+"""The service with the real vLLM: one hop, deaths, releases, and nothing left of it."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.processes import Process, gone
+from tests.support.service import AUTH, Service, until
+from tests.vllm.service import MODEL, START_TIMEOUT, ready, vllm_service
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with vllm_service(tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+@pytest.fixture
+async def service(running: Service) -> Service:
+    await ready(running)
+    return running
+
+
+def body(text: str = "Hello! What is your name?", **fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
+
+
+async def ask(service: Service, **fields: Any) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=60) as client:
+        return await client.post(
+            f"{service.gateway}/v1/chat/completions", json=body(temperature=0, **fields)
+        )
+
+
+def sidecar(service: Service) -> Process:
+    [found] = service.children("engine", MODEL)
+    return found
+
+
+def vllm_of(worker: Process) -> list[Process]:
+    """All processes of the vLLM beside a worker: the guardian's group."""
+    [guardian] = worker.children()
+    found = []
+    for entry in os.listdir("/proc"):
+        process = Process.of(int(entry)) if entry.isdigit() else None
+        if process is not None:
+            try:
+                same = os.getpgid(process.pid) == guardian.pid
+            except ProcessLookupError:
+                continue
+            found += [process] if same else []
+    return found
+
+
+async def test_one_hop(service: Service) -> None:
+    """The gateway needs no worker to reach vLLM: the worker stands still, and is not missed."""
+    worker = sidecar(service)
+    worker.send(signal.SIGSTOP)
+    try:
+        answer = await ask(service, max_tokens=8)
+    finally:
+        worker.send(signal.SIGCONT)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 8
+    [row] = service.workers()
+    assert row["direct_url"] != row["address"]
+    async with httpx.AsyncClient(base_url=row["direct_url"]) as client:
+        for path in ("/v1/models", "/metrics", "/invocations", "/tokenize"):
+            assert (await client.get(path)).status_code == 401
+
+
+async def test_the_worker_speaks_fastchat(service: Service) -> None:
+    async with httpx.AsyncClient(base_url=service.worker(0), headers=AUTH, timeout=60) as client:
+        asked = {"model": MODEL, "prompt": "Hello", "max_new_tokens": 5, "temperature": 0}
+        frames = (await client.post("/worker_generate_stream", json=asked)).content
+        last = json.loads(frames.rstrip(b"\0").split(b"\0")[-1])
+        assert last["error_code"] == 0
+        assert last["usage"]["completion_tokens"] == 5
+        count = await client.post("/count_token", json={"model": MODEL, "prompt": "Hello there"})
+        assert count.json()["count"] > 0
+        details = await client.post("/model_details", json={"model": MODEL})
+        assert details.json()["context_length"] == 4096
+
+
+async def test_figures(service: Service) -> None:
+    before = await _counted(service)
+    assert (await ask(service, max_tokens=4)).status_code == 200
+    await until(lambda: asyncio.run(_counted(service)) > before, 10)
+
+
+async def _counted(service: Service) -> float:
+    async with httpx.AsyncClient() as client:
+        page = (await client.get(f"{service.worker(0)}/metrics")).text
+    lines = [x for x in page.splitlines() if x.startswith("vllm:request_success_total{")]
+    labels = f'{{model="{MODEL}",worker="{service.worker(0)}",'
+    assert lines
+    assert all(labels in line for line in lines)
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+async def test_a_stream_that_is_cut_and_a_life_after_it(service: Service) -> None:
+    held = vllm_of(sidecar(service))
+    old = service.workers()[0]["direct_salt"]
+    endless = body("Tell me a long story.", stream=True, logit_bias={"0": -100, "2": -100})
+    text = b""
+    async with (
+        httpx.AsyncClient(timeout=60) as client,
+        client.stream("POST", f"{service.gateway}/v1/chat/completions", json=endless) as answer,
+    ):
+        async for piece in answer.aiter_bytes():
+            if not text:
+                for process in held:
+                    if "guardian.py" not in " ".join(process.argv):
+                        process.send(signal.SIGKILL)
+            text += piece
+    event = text.rstrip().split(b"\n\n")[-1]
+    assert json.loads(event.removeprefix(b"data: "))["error"]["code"] in (
+        "upstream_failed",
+        "internal_error",
+    )
+    assert await asyncio.to_thread(gone, held, 10)
+    # The model is not unknown meanwhile.
+    assert (await ask(service)).status_code in (200, 502, 503)
+    await until(
+        lambda: any(r["direct_salt"] not in (None, old) for r in service.workers()), START_TIMEOUT
+    )
+    await ready(service)
+    assert (await ask(service, max_tokens=4)).status_code == 200
+    assert "it is started again in 1 s" in service.logs()
+
+
+async def test_kill_9_of_the_worker(service: Service) -> None:
+    worker = sidecar(service)
+    held = vllm_of(worker)
+    assert len(held) >= 3
+    worker.send(signal.SIGKILL)
+    assert await asyncio.to_thread(gone, held, 15)
+    await until(lambda: bool(service.children("engine", MODEL)), 30)
+    await until(
+        lambda: (
+            any(row["address"] == service.worker(0) for row in service.workers())
+            and service.health(0)["status"] == "ok"
+        ),
+        START_TIMEOUT,
+    )
+    await ready(service)
+    assert (await ask(service, max_tokens=4)).status_code == 200
+
+
+async def test_no_secret_in_the_logs(service: Service) -> None:
+    logs = service.logs()
+    assert "Application startup complete" in logs, "vLLM's own words are in the worker's log"
+    assert AUTH["authorization"].removeprefix("Bearer ") not in logs
+
+
+async def test_release_lets_answers_end_and_leaves_nothing(service: Service) -> None:
+    held = vllm_of(sidecar(service))
+    story = asyncio.create_task(ask(service, max_tokens=200))
+    await until(lambda: service.health(0)["running"] == 1, 20)
+    await service.release(MODEL)
+    assert (await story).status_code == 200
+    assert await asyncio.to_thread(gone, held, 15)
+    assert service.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"engine_args": {"max_modell_len": 9}}, 'no such argument; did you mean "max_model_len"?'),
+        ({"engine_args": {"dtype": "int3"}}, 'engine_args["dtype"] must be one of'),
+        ({"engine_args": {"max_model_len": 10**7}}, "max_model_len"),
+        ({"engine_args": {"quantization": "sorcery"}}, "sorcery"),
+        ({"engine_env": {"VLLM_CPU_KVCACHE_SPACE": "99999"}}, "out of memory"),
+        ({"device": "cuda"}, "is built for cpu"),
+    ],
+    ids=str,
+)
+async def test_why_it_does_not_start(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+    with vllm_service(tmp_path, **options) as service:
+        await until(lambda: "tiny-chat" in _failures(service), START_TIMEOUT)
+        assert says in _failures(service)
+
+
+def _failures(service: Service) -> str:
+    """The launcher's own words about what failed."""
+    lines = service.output.read_text(errors="replace").splitlines()
+    return "\n".join(line for line in lines if line.startswith(("✗", "!", "↻")))
+
+
+async def test_a_model_that_is_broken(tmp_path: Path) -> None:
+    whole = Path(__file__).parents[2] / "llm_models" / MODEL
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in whole.iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data[:100_000] if file.suffix == ".safetensors" else data)
+    with vllm_service(tmp_path) as _:
+        pass

@@ -28,6 +28,8 @@ MADE_BY_USERS = {
     "local_config.json",
     "dev_opsgpt/service/model_workers/xx.py",
     "my-model.gguf",
+    "config.json",
+    "quantize_config.json",
     ".cache/",
     "logs/",
 }

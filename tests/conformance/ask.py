@@ -1,7 +1,9 @@
 """Questions to a target by the openai client, streamed or plain, with one form of the answer."""
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 from openai.types import CompletionUsage
@@ -33,6 +35,23 @@ class Answer:
         assert self.usage is not None
         assert self.usage.total_tokens == self.usage.prompt_tokens + self.usage.completion_tokens
         return self.usage.completion_tokens
+
+
+Found = TypeVar("Found")
+# As many as a worker takes at once by default.
+CROWD = 5
+
+
+async def all_of(asked: Iterable[Awaitable[Found]]) -> list[Found]:
+    """What they all find, a few at a time: an engine that batches is sooner done. What is free
+    to write may come out differently from llama.cpp in a batch."""
+    turns = asyncio.Semaphore(CROWD)
+
+    async def one(work: Awaitable[Found]) -> Found:
+        async with turns:
+            return await work
+
+    return await asyncio.gather(*(one(work) for work in asked))
 
 
 def says(text: str) -> list[Any]:

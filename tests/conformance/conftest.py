@@ -28,12 +28,12 @@ def _chatml(text: str) -> str:
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def _local(service: Service, model: str, worker: str) -> Target:
+def _local(service: Service, model: str, worker: str, *cannot: Can) -> Target:
     return Target(
         base_url=f"{service.gateway}/v1",
         model=model,
         key="EMPTY",
-        can=frozenset(Can),
+        can=frozenset(Can) - set(cannot),
         context=4096,
         end_tokens=(0, 2),
         render=_chatml,
@@ -43,7 +43,7 @@ def _local(service: Service, model: str, worker: str) -> Target:
 
 
 def _llama_cpp(service: Service) -> Target:
-    return _local(service, MODEL, service.worker)
+    return _local(service, MODEL, service.worker, Can.STOP_TOKENS)
 
 
 def _transformers(service: Service) -> Target:
@@ -56,7 +56,7 @@ def _provider(service: Service) -> Target:
         model=PROVIDED,
         key="EMPTY",
         # A provider's tokens are its own: nobody here can count them.
-        can=frozenset(Can) - {Can.TOKEN_CHECK},
+        can=frozenset(Can) - {Can.TOKEN_CHECK, Can.STOP_TOKENS},
         context=4096,
         end_tokens=(0, 2),
         # That of the model behind it: hanging up on a provider must reach as far.

@@ -23,6 +23,9 @@ class Can(StrEnum):
     JSON = "json"
     TOOLS = "tools"
     TOKEN_CHECK = "token_check"
+    STOP_TOKENS = "stop_tokens"
+    DEADLINE = "deadline"
+    """A stream can be made to fail half way: by the header ``x-request-timeout``."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from tests.conformance.ask import both, plain, says, streamed
+from tests.conformance.ask import all_of, both, plain, says, streamed
 from tests.conformance.target import Can, Target
 
 CROWD = 16
@@ -23,6 +23,27 @@ async def test_sixteen_at_once(client: openai.AsyncOpenAI, target: Target) -> No
     )
     assert [answer.text for answer in answers] == [alone[i // 4].text for i in range(CROWD)]
     assert all(answer.tokens == alone[i // 4].tokens for i, answer in enumerate(answers))
+
+
+async def test_requests_of_all_kinds_at_once(client: openai.AsyncOpenAI, target: Target) -> None:
+    target.need(Can.JSON, Can.TOOLS, Can.LOGPROBS)
+    pick = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+    function = {"name": "pick", "parameters": pick | {"additionalProperties": False}}
+    kinds: list[dict[str, Any]] = [
+        {"max_tokens": 20},
+        {"max_tokens": 20, "logprobs": True, "top_logprobs": 2},
+        {"max_tokens": 20, "stop": ["e"]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": "é🙂"}}}},
+        {"tools": [{"type": "function", "function": function}], "tool_choice": "required"},
+    ]
+    alone = [await plain(client, target, **fields) for fields in kinds]
+    together = await all_of(
+        ask(client, target, **fields) for ask in (plain, streamed) for fields in kinds
+    )
+    for one, other in zip([*alone, *alone], together, strict=True):
+        assert (other.text, other.finish, other.tokens) == (one.text, one.finish, one.tokens)
+        assert [call[1:] for call in other.calls] == [call[1:] for call in one.calls]
+        assert [entry.token for entry in other.logprobs] == [entry.token for entry in one.logprobs]
 
 
 async def running(http: httpx.AsyncClient, target: Target) -> int:

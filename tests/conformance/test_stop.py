@@ -27,8 +27,9 @@ async def test_a_stop_string_is_never_shown(
     client: openai.AsyncOpenAI, target: Target, question: str
 ) -> None:
     whole = await plain(client, target, question, max_tokens=60)
-    for stop in _stops(whole.text, seed=len(question)):
-        answer = await both(client, target, question, max_tokens=60, stop=stop)
+    for place, stop in enumerate(_stops(whole.text, seed=len(question))):
+        ask = streamed if place % 2 else plain
+        answer = await ask(client, target, question, max_tokens=60, stop=stop)
         assert answer.text == whole.text[: whole.text.find(stop)]
         assert answer.finish == "stop"
         assert answer.tokens <= whole.tokens
@@ -89,3 +90,13 @@ async def test_stop_and_logprobs(client: openai.AsyncOpenAI, target: Target) -> 
         answer = await streamed(client, target, max_tokens=40, stop=stop, logprobs=True)
         assert answer.text == whole.text[: whole.text.find(stop)]
         assert "".join(entry.token for entry in answer.logprobs) == answer.text
+
+
+async def test_a_token_that_ends_the_answer(client: openai.AsyncOpenAI, target: Target) -> None:
+    target.need(Can.STOP_TOKENS)
+    given = {"model": target.model, "prompt": "My name is", "temperature": 0, "max_tokens": 5}
+    forced = given | {"logit_bias": {"65": 100}}
+    shown = (await client.completions.create(**forced)).choices[0]
+    assert (shown.text != "", shown.finish_reason) == (True, "length")
+    ended = await client.completions.create(**forced, extra_body={"stop_token_ids": [65]})
+    assert (ended.choices[0].text, ended.choices[0].finish_reason) == ("", "stop")

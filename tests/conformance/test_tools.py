@@ -128,6 +128,22 @@ async def test_the_openai_client_puts_a_stream_together(
         check(call.function.name, call.function.arguments)
 
 
+async def test_arguments_come_in_pieces(client: openai.AsyncOpenAI, target: Target) -> None:
+    pieces = []
+    async for chunk in await client.chat.completions.create(
+        model=target.model,
+        messages=says(ASKED),
+        tools=[WEATHER],  # type: ignore[list-item]
+        tool_choice="required",
+        max_tokens=200,
+        stream=True,
+    ):
+        calls = [call for choice in chunk.choices for call in choice.delta.tool_calls or []]
+        pieces += [call.function.arguments or "" for call in calls if call.function]
+    assert sum(bool(piece) for piece in pieces) > 1
+    check("get_weather", "".join(pieces))
+
+
 async def test_a_result_is_taken_back(client: openai.AsyncOpenAI, target: Target) -> None:
     call = {"name": "get_weather", "arguments": '{"city": "北京", "days": 1}'}
     messages: list[Any] = [

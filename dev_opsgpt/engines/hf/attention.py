@@ -6,10 +6,13 @@ then lets each token look at those of its own sequence. What a layer says of its
 sliding window, soft cap, sinks) comes with the call.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
 from dev_opsgpt.engines.hf.blocks import BLOCK
@@ -82,12 +85,14 @@ class StoreAttention:
         self._values: dict[int, torch.Tensor] = {}
         self._layout: Layout | None = None
         self._steps: dict[torch.device, _Step] = {}
+        self._gathered = _Gathered()
 
     def resize(self, blocks: int) -> None:
         """A new, empty store of that many blocks; its memory is taken when layers first write."""
         self._blocks = blocks
         self._keys.clear()
         self._values.clear()
+        self._gathered = _Gathered()
 
     def begin(self, layout: Layout | None) -> None:
         """The step that the calls from now on belong to; None after the last."""
@@ -122,25 +127,26 @@ class StoreAttention:
         for rows in self._rows(step, sliding_window):
             place = slice(rows.start, rows.start + rows.count)
             asked = query[0, :, place]
+            seen = self._gathered(keys, values, rows.blocks)
             if exact or query.device.type == "cpu":
-                found = _rows_by_hand(asked * scale, keys, values, rows, softcap, s_aux)
+                found = _rows_by_hand(asked * scale, *seen, rows, softcap, s_aux)
             else:
-                found = _rows_by_kernel(asked, keys, values, rows, scale)
+                found = _rows_by_kernel(asked, *seen, rows, scale)
             out[place] = found
         for piece in self._pieces(step, sliding_window):
             chunk = piece.chunk
             place = slice(chunk.start, chunk.start + chunk.count)
             if chunk.past == 0:
-                seen, known = key[0, :, place], value[0, :, place]
+                seen = key[0, :, place], value[0, :, place]
             else:
                 length = chunk.past + chunk.count - chunk.first
-                seen = keys.index_select(1, piece.blocks).flatten(1, 2)[:, :length]
-                known = values.index_select(1, piece.blocks).flatten(1, 2)[:, :length]
+                every = self._gathered(keys, values, piece.blocks)
+                seen = every[0][:, :length], every[1][:, :length]
             asked = query[0, :, place]
             if exact:
-                out[place] = _piece_by_hand(asked * scale, seen, known, piece, softcap, s_aux)
+                out[place] = _piece_by_hand(asked * scale, *seen, piece, softcap, s_aux)
             else:
-                out[place] = _piece_by_kernel(asked, seen, known, piece, scale)
+                out[place] = _piece_by_kernel(asked, *seen, piece, scale)
         return out[None], None
 
     def _write(
@@ -173,12 +179,9 @@ class StoreAttention:
         )
         self.shapes[layer] = shape
         # Zeros, not whatever was there: what is padded is multiplied by 0, and must be finite.
-        keys = key.new_zeros(shape.key_heads, self._blocks, BLOCK, shape.key_width)
-        self._values[layer] = value.new_zeros(
-            shape.value_heads, self._blocks, BLOCK, shape.value_width
-        )
-        self._keys[layer] = keys
-        return keys
+        self._keys[layer] = _zeros(key, self._blocks)
+        self._values[layer] = _zeros(value, self._blocks)
+        return self._keys[layer]
 
     def _rows(self, step: _Step, window: int | None) -> list[_Rows]:
         found = step.rows.get(window)
@@ -197,6 +200,41 @@ class StoreAttention:
             found = [_piece_on(one, window, step.device, dtype) for one in chunks]
             step.pieces[window] = found
         return found
+
+
+class _Gathered:
+    """Blocks of the store put one after the other, heads x tokens x width. On a CPU into the same
+    memory each time: new memory costs more to get than to fill."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def __call__(
+        self, keys: torch.Tensor, values: torch.Tensor, blocks: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of keys and of values; they last until the next call."""
+        found = self._gather("keys", keys, blocks), self._gather("values", values, blocks)
+        return found[0].flatten(1, 2), found[1].flatten(1, 2)
+
+    def _gather(self, name: str, store: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+        if store.device.type != "cpu":
+            return store.index_select(1, blocks)
+        shape = (store.shape[0], len(blocks), BLOCK, store.shape[3])
+        wanted = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < wanted or kept.dtype != store.dtype:
+            kept = self._kept[name] = store.new_empty(wanted + wanted // 4)
+        return torch.index_select(store, 1, blocks, out=kept[:wanted].view(shape))
+
+
+def _zeros(like: torch.Tensor, blocks: int) -> torch.Tensor:
+    """Heads x blocks x ``BLOCK`` x width. On a CPU, memory that is taken when it is first written:
+    torch would write its zeros at once."""
+    shape = (like.shape[1], blocks, BLOCK, like.shape[3])
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    raw = np.zeros(math.prod(shape) * like.dtype.itemsize, np.uint8)
+    return torch.from_numpy(raw).view(like.dtype).view(shape)
 
 
 def _plain(more: dict[str, Any]) -> bool:
@@ -218,9 +256,7 @@ def _rows_on(group: Group, device: torch.device, dtype: torch.dtype) -> _Rows:
     return _Rows(group.start, count, blocks, bias)
 
 
-def _packed(group: Group) -> Any:
-    import numpy as np
-
+def _packed(group: Group) -> NDArray[np.int64]:
     return np.concatenate([group.blocks.ravel(), group.hidden, group.length])
 
 
@@ -249,8 +285,8 @@ def _rows_by_hand(
     """Plain products: on a CPU three times as fast as the fused kernel for single queries."""
     heads, count, group = keys.shape[0], rows.count, query.shape[0] // keys.shape[0]
     asked = query.reshape(heads, group, count, -1).transpose(1, 2)
-    seen = keys.index_select(1, rows.blocks).view(heads, count, -1, keys.shape[-1])
-    known = values.index_select(1, rows.blocks).view(heads, count, -1, values.shape[-1])
+    seen = keys.view(heads, count, -1, keys.shape[-1])
+    known = values.view(heads, count, -1, values.shape[-1])
     scores = torch.matmul(asked, seen.transpose(2, 3))
     if sinks is not None:
         sinks = sinks.view(heads, 1, group, 1).expand(heads, count, group, 1)
@@ -263,9 +299,9 @@ def _rows_by_kernel(
 ) -> torch.Tensor:
     """The queries of heads that share a key stand as rows of one, so nothing is repeated."""
     heads, count, group = keys.shape[0], rows.count, query.shape[0] // keys.shape[0]
-    asked = query.view(heads, group, count, -1).permute(2, 0, 1, 3)
-    seen = keys.index_select(1, rows.blocks).view(heads, count, -1, keys.shape[-1])
-    known = values.index_select(1, rows.blocks).view(heads, count, -1, values.shape[-1])
+    asked = query.reshape(heads, group, count, -1).permute(2, 0, 1, 3)
+    seen = keys.view(heads, count, -1, keys.shape[-1])
+    known = values.view(heads, count, -1, values.shape[-1])
     bias = rows.bias[:, None, None].expand(count, 1, group, -1)
     found = scaled_dot_product_attention(
         asked, seen.transpose(0, 1), known.transpose(0, 1), attn_mask=bias, scale=scale

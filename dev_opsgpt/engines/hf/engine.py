@@ -67,13 +67,13 @@ class HfEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar, and tools where the chat template shows them to the
-        model; nothing is known before the model is loaded."""
+        """Text only, JSON by a grammar, and tools, which are written out where the chat template
+        does not know of any; nothing is known before the model is loaded."""
         if self._now is None:
             return Abilities()
         return Abilities(
             context_length=self._now.loaded.context_length,
-            tools=self._now.template.shows_tools,
+            tools=True,
             vision=False,
             json_output=True,
         )

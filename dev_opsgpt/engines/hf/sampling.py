@@ -190,7 +190,7 @@ def _report(
     k = min(k, raw.shape[1])
     report = torch.zeros(len(sequences), 3 + 2 * k, dtype=torch.float64, device=raw.device)
     report[:, 0] = tokens
-    report[:, 1] = ~raw.isnan().any(-1)
+    report[:, 1] = ~raw.amax(-1).isnan()
     if wanted:
         place = _on(wanted, raw.device)
         logprobs = torch.log_softmax(raw[place], -1)

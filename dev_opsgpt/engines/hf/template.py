@@ -1,13 +1,17 @@
 """A model's own chat template: messages and tools -> the text of the prompt.
 
 A model that has none gets one of two: ChatML where its tokenizer has ChatML's marks, else lines
-that begin with ``User:`` and ``Assistant:``, as a base model may have seen them.
+that begin with ``User:`` and ``Assistant:``, as a base model may have seen them. Where a template
+does not know of tools they are written out as text.
 """
 
 from typing import Any
 
 from dev_opsgpt.engines.hf.messages import messages_of, tools_of
+from dev_opsgpt.engines.hf.tool_text import written_out
 from dev_opsgpt.engines.text_formats.choose import form_of
+from dev_opsgpt.engines.text_formats.form import PLAIN
+from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.protocol.errors import ApiError, InvalidRequest
 from dev_opsgpt.protocol.openai import ChatRequest
 
@@ -49,8 +53,9 @@ class ChatTemplate:
         names = {str(token) for token in tokenizer.get_added_vocab()}
         self._default = CHATML if "<|im_start|>" in names else LINES
         text = self._default if self._own is None else self._own
-        self.form = form_of(text, names)
         self.shows_tools = "tools" in text
+        form = form_of(text, names)
+        self.form = HERMES if form is PLAIN and not self.shows_tools else form
         self.stops = [LINES_STOP] if text == LINES else []
         self._objects = self._takes_objects() if self.shows_tools else True
 
@@ -64,8 +69,11 @@ class ChatTemplate:
                     param=f"chat_template_kwargs.{name}",
                 )
         messages = messages_of(request, objects=self._objects, short_ids=self.form.short_ids)
+        tools = tools_of(request)
+        if not self.shows_tools:
+            messages, tools = written_out(messages, tools), []
         try:
-            return self._render(messages, tools_of(request), options)
+            return self._render(messages, tools, options)
         except ApiError:
             raise
         except Exception as error:  # a template is a program, and may fail in any way

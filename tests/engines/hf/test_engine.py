@@ -18,12 +18,13 @@ from dev_opsgpt.engines.hf.engine import HfEngine
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.protocol.errors import (
     ContextLengthExceeded,
+    InternalError,
     InvalidRequest,
     Unavailable,
     Unsupported,
 )
 from dev_opsgpt.protocol.openai import EmbeddingRequest
-from dev_opsgpt.worker.engine import EngineError
+from dev_opsgpt.worker.engine import Delta, EngineError
 
 from ..answers import ADD, WEATHER, Answer, ask, chat, completion, finish, gather
 from .tiny import CONTEXT, tiny_llama, tiny_tokenizer
@@ -275,6 +276,48 @@ async def test_the_context_is_the_limit(engine: HfEngine) -> None:
     assert (full.finish, full.usage.completion_tokens) == ("length", 3)
     with pytest.raises(ContextLengthExceeded):
         await finish(engine, [70] * CONTEXT)
+
+
+class Breaks:
+    """A constraint that fails after a few tokens."""
+
+    done = False
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    def mask(self) -> None:
+        if not self.left:
+            raise InternalError("The grammar broke.")
+
+    def accept(self, token: int) -> None:
+        self.left -= 1
+
+
+async def test_an_error_half_way_is_one_request_s(
+    engine: HfEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = await ask(engine, "tell", max_tokens=30, temperature=0, logit_bias=NEVER_END)
+
+    async def constraint(*_: Any) -> Breaks:
+        return Breaks()
+
+    monkeypatch.setattr(engine._ready.grammars, "constraint", constraint)
+    other = asyncio.create_task(
+        ask(engine, "tell", max_tokens=30, temperature=0, logit_bias=NEVER_END)
+    )
+    seen: list[Delta] = []
+
+    async def listen() -> None:
+        fields = {"response_format": {"type": "json_object"}, "logit_bias": NEVER_END}
+        async with aclosing(engine.chat(chat(**fields))) as steps:
+            async for delta in steps:
+                seen.append(delta)
+
+    with pytest.raises(InternalError):
+        await listen()
+    assert all(delta.finish_reason is None for delta in seen)
+    assert (await other).content == alone.content
 
 
 async def test_hanging_up_takes_the_sequence_out(engine: HfEngine) -> None:

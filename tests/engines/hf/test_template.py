@@ -7,6 +7,7 @@ import pytest
 from dev_opsgpt.engines.hf.params import Defaults
 from dev_opsgpt.engines.hf.prompt import prompt_of
 from dev_opsgpt.engines.hf.template import LINES_STOP, ChatTemplate
+from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 
 from ..answers import ADD, WEATHER, chat
@@ -137,7 +138,7 @@ def test_reasoning_is_opened_by_the_prompt_or_switched_off() -> None:
 )
 def test_a_grammar_goes_without_reasoning(text: str, fields: dict[str, Any]) -> None:
     found = prompt_of(chat(**fields), template(text), Defaults())
-    assert found.text.rstrip().endswith("</think>")
+    assert "</think>" in found.text.rpartition("[assistant]")[2]
     assert found.schema is not None
 
 
@@ -148,3 +149,19 @@ def test_several_templates() -> None:
     assert own.shows_tools
     assert own.render(chat(), {}) == "[user]hi"
     assert "get_weather" in own.render(chat(tools=[WEATHER]), {})
+
+
+def test_tools_of_a_template_that_knows_none() -> None:
+    own = template(ROLES)
+    assert own.form is HERMES
+    shown = own.render(chat(tools=[WEATHER, ADD]), {})
+    assert shown.startswith("[user]You can call these tools:\n{")
+    assert "get_weather" in shown
+    assert shown.endswith("</tool_call>\n\nhi")
+    system = [{"role": "system", "content": "be brief"}, *HISTORY, HISTORY[-1]]
+    told = own.render(chat(messages=system, tools=[ADD]), {})
+    assert told.startswith("[system]be brief\n\nYou can call")
+    call = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+    result = "<tool_response>\n5\n</tool_response>"
+    assert told.endswith(f"[user]hi[assistant]{call}[user]{result}\n{result}")
+    assert own.render(chat(tools=[ADD], tool_choice="none"), {}) == "[user]hi"

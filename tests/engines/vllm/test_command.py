@@ -90,7 +90,7 @@ def test_one_part_for_each_gpu(options: dict[str, Any], words: list[str]) -> Non
     ids=str,
 )
 def test_what_does_not_fit_is_said(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(EngineError, match=".*") as caught:
+    with pytest.raises(EngineError) as caught:
         command(**options)
     assert says in str(caught.value)
 

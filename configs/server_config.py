@@ -84,6 +84,8 @@ FSCHAT_MODEL_WORKERS = {
         # "n_threads": None,
         # "default_params": {"temperature": 0.7},  # for requests that leave them out
         # "engine_args": {},  # handed to the engine as they are
+        # "engine_env": {},  # environment variables of vLLM
+        # "vllm_python": None,  # the Python, or the environment, that has vLLM
     },
     "example": {"port": 21001},
     # "codellama-34b-int4": {"host": DEFAULT_BIND_HOST, "port": 20057, "gptq_wbits": 4},

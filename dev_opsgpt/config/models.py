@@ -5,13 +5,22 @@ The text under each field is its documentation: `reference.py` makes docs/config
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dev_opsgpt.config.secrets import unwrap_secrets, wrap_secrets
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Device = Literal["auto", "cpu", "cuda", "mps", "npu", "xpu"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _text_of_number(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole else value
+
+
+EnvironValue = Annotated[SecretStr, BeforeValidator(_text_of_number)]
+"""The value of an environment variable, which may be written as a number; it may be a secret."""
 
 
 class Section(BaseModel):
@@ -132,7 +141,7 @@ class WorkerOptions(Section):
     """Arguments handed to the engine as they are, such as vLLM's `{"tensor_parallel_size": 2}`.
     vLLM's are checked against its own parser when it starts. The transformers engine takes
     `prefill_tokens` and `cache_tokens`."""
-    engine_env: dict[str, SecretStr] = Field(default_factory=dict)
+    engine_env: dict[str, EnvironValue] = Field(default_factory=dict)
     """Environment variables of vLLM's process, such as `{"VLLM_CPU_KVCACHE_SPACE": "8"}` (GiB) or
     `{"HF_TOKEN": "..."}`."""
     vllm_python: str | None = None

@@ -44,17 +44,6 @@ def test_a_local_model_kept_from_starting() -> None:
     assert "LLM_MODELs[1]" not in problems
 
 
-def test_models_of_engines_that_are_not_there() -> None:
-    problems = _check(
-        LLM_MODELs=["hub", "fast", "gguf"],
-        llm_model_dict={"hub": _local("owner/model"), "gguf": _local("tiny-chat.gguf")},
-        VLLM_MODEL_DICT={"fast": "owner/model"},
-    )
-    told = {key: p for key, p in problems.items() if "engine, which" in p.message}
-    assert set(told) == {'VLLM_MODEL_DICT["fast"]'}
-    assert "openai_server" in told['VLLM_MODEL_DICT["fast"]'].mend
-
-
 def test_model_files(tmp_path: Path) -> None:
     (tmp_path / "there.gguf").touch()
     problems = _check(

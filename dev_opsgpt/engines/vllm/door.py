@@ -9,15 +9,25 @@ vLLM's own check of its key covers ``/v1`` and a few other prefixes, and says it
 """
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.vllm.refusals import reshaped
-from dev_opsgpt.protocol.errors import ApiError, AuthenticationFailed, headers, openai_body
+from dev_opsgpt.engines.vllm.refusals import PROMPTS, reshaped
+from dev_opsgpt.protocol.errors import (
+    ApiError,
+    AuthenticationFailed,
+    InternalError,
+    InvalidRequest,
+    headers,
+    openai_body,
+)
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.protocol.parse import parse
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -55,7 +65,22 @@ class Door:
             except ApiError as error:
                 await _refuse(send, error)
             else:
-                await self._app(scope, receive, _Shaped(scope, send))
+                await self._pass_on(scope, receive, _Shaped(scope, send))
+
+    async def _pass_on(self, scope: Message, receive: Receive, send: "_Shaped") -> None:
+        """Has vLLM answer. What it raises would be answered further out, in its own shape."""
+        try:
+            await self._app(scope, receive, send)
+        except RecursionError:
+            if send.started:
+                raise
+            param = PROMPTS.get(scope["path"])
+            await send.refuse(InvalidRequest("The request is nested too deeply.", param=param))
+        except Exception:
+            if send.started:
+                raise
+            log.exception("vLLM failed to answer %s", scope["path"])
+            await send.refuse(InternalError("vLLM failed to answer; see the worker's log."))
 
     def _knows(self, scope: Message) -> bool:
         shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
@@ -100,6 +125,7 @@ class _Shaped:
         self._send = send
         self._status = 0
         self._body: bytearray | None = None
+        self.started = False
 
     async def __call__(self, message: Message) -> None:
         """Takes one ASGI message."""
@@ -111,11 +137,17 @@ class _Shaped:
         elif self._body is not None:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
-                await _refuse(self._send, reshaped(self._status, bytes(self._body), self._path))
+                await self.refuse(reshaped(self._status, bytes(self._body), self._path))
             return
         elif message.get("body", b"").startswith(_ERROR_EVENT):
             message = {**message, "body": self._event(message["body"])}
+        self.started = True
         await self._send(message)
+
+    async def refuse(self, error: ApiError) -> None:
+        """Answers with an error; nothing was answered before."""
+        self.started = True
+        await _refuse(self._send, error)
 
     def _event(self, body: bytes) -> bytes:
         """The first event of a piece is an error; what follows it stays."""

@@ -1,0 +1,51 @@
+from pathlib import Path
+from typing import Any
+
+from dev_opsgpt.config import Settings
+from dev_opsgpt.engines.vllm.options import VllmOptions
+from dev_opsgpt.launcher.vllm import vllm_options
+
+
+def options(**worker: Any) -> VllmOptions:
+    keys = {
+        "VLLM_MODEL_DICT": {"fast": "owner/model"},
+        "FSCHAT_MODEL_WORKERS": {"default": {"port": 20_002}, "fast": worker},
+        "CLUSTER_SECRET": "s",
+    }
+    settings = Settings.model_validate(keys)
+    return vllm_options(settings, settings.models_to_start(["fast"])[0], "http://c:1")
+
+
+def test_what_a_model_of_vllm_is_started_with() -> None:
+    made = options(
+        model_names=["a", "b"],
+        n_ctx=512,
+        n_threads=2,
+        gpus="0,1",
+        engine_args={"dtype": "float32"},
+        engine_env={"HF_TOKEN": "t"},
+        vllm_python="/opt/vllm",
+    )
+    assert (made.path, made.names, made.context) == ("owner/model", ("a", "b"), 512)
+    assert (made.threads, made.gpus, made.num_gpus) == (2, "0,1", None)
+    assert (made.engine_args, made.environ) == ({"dtype": "float32"}, {"HF_TOKEN": "t"})
+    assert (made.python, made.secret, made.controller) == ("/opt/vllm", "s", "http://c:1")
+    assert "HF_TOKEN" not in repr(made)
+
+
+def test_how_many_it_runs_at_once() -> None:
+    assert options().limit == 256
+    assert options(limit_worker_concurrency=5).limit == 5
+    assert options(limit_worker_concurrency=5, engine_args={"max-num-seqs": 9}).limit == 9
+
+
+def test_the_python_that_has_it() -> None:
+    assert options().python is None
+    assert options(vllm_python="python3.12").python == "python3.12"
+    assert Path(options(vllm_python="~/env/bin/python").python or "").is_absolute()
+
+
+def test_pauses_grow() -> None:
+    pause = options().pause
+    assert [pause(1.0) for _ in range(3)] == [1.0, 2.0, 4.0]
+    assert pause(3600.0) == 1.0

@@ -252,10 +252,11 @@ class Loads:
         for failure in done:
             if isinstance(failure, BaseException):
                 raise failure
-        # What was not registered, and what there is of nothing.
-        await self.launchers.command(
-            order.launcher, "unload", order.model, None, self.start_timeout
-        )
+        if len(rows) < len(parts):
+            # What was not registered has nobody to drain.
+            await self.launchers.command(
+                order.launcher, "unload", order.model, None, self.start_timeout
+            )
 
     def _resident(self, order: Order) -> Resident | None:
         host = self.residency.residents.hosts.get(order.launcher)

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dev_opsgpt.config.check_transformers import transformers_keys
 from dev_opsgpt.config.models import OnlineModel
 from dev_opsgpt.config.paths import is_hub_name, is_loopback, resolve_model_path
 from dev_opsgpt.config.plan import declared_models, kind_of, undeclared, wanted_models
@@ -74,21 +75,13 @@ def _vision(settings: Settings) -> Iterator[Problem]:
 def _engines_to_come(settings: Settings) -> Iterator[Problem]:
     """Models of engines that this version does not have; one that is not found is told above."""
     for name in wanted_models(settings):
-        kind, path = kind_of(settings, name), ("VLLM_MODEL_DICT", name)
-        if kind == "vllm":
-            engine, stored = "vLLM", settings.vllm_models[name]
-        elif kind == "local":
-            local = settings.local_models[name]
-            engine, stored, path = local.engine, local.local_model_path, ("llm_model_dict", name)
-            if engine == "auto":
-                engine = "llama_cpp" if stored.endswith(".gguf") else "transformers"
-        else:
+        if kind_of(settings, name) != "vllm":
             continue
-        found = is_hub_name(stored) or isinstance(resolve_model_path(stored), Path)
-        if engine != "llama_cpp" and found:
-            message = f'"{name}" needs the {engine} engine, which this version does not have'
+        stored = settings.vllm_models[name]
+        if is_hub_name(stored) or isinstance(resolve_model_path(stored), Path):
+            message = f'"{name}" needs the vLLM engine, which this version does not have'
             mend = "Use a GGUF file of it, or attach a server that runs it (openai_server)"
-            yield _problem(settings, "warning", path, message, mend)
+            yield _problem(settings, "warning", ("VLLM_MODEL_DICT", name), message, mend)
 
 
 def _twice_declared(settings: Settings) -> Iterator[Problem]:
@@ -180,6 +173,7 @@ MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _missing_files,
     _vision,
     _engines_to_come,
+    transformers_keys,
     _twice_declared,
     _provider_typos,
     _shut_out_of_our_gateway,

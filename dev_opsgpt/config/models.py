@@ -39,7 +39,7 @@ class LocalModel(Section):
     accepts are `FSCHAT_OPENAI_API["api_keys"]`."""
     engine: Literal["auto", "llama_cpp", "transformers"] = "auto"
     """What runs the model. `auto`: llama.cpp for a `.gguf` file, transformers for a folder or a hub
-    name. The transformers engine is not there yet."""
+    name."""
     model_type: Literal["LLM", "VL"] = "LLM"
     """`LLM` for text. `VL` (vision) is not served yet."""
     mmproj_path: str | None = None
@@ -65,17 +65,25 @@ class WorkerOptions(Section):
     gpus: str | None = None
     """Which GPUs to use, by number: `"0,1"`."""
     num_gpus: int = Field(default=1, ge=1)
-    """How many GPUs to use."""
+    """How many GPUs to use. Without `gpus`: those with the most free memory."""
     max_gpu_memory: str | None = None
-    """Most memory to take on each GPU: `"20GiB"`."""
+    """Most memory to take on each GPU: `"20GiB"`. Weights beyond it stay in the machine's memory
+    (transformers engine)."""
     load_8bit: bool = False
     """Load the weights as 8-bit integers (transformers engine)."""
     cpu_offloading: bool | None = None
     """FastChat's key; it has no effect here."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights in memory (transformers engine). `auto`: the checkpoint's, where the
+    device computes in it well; else `float32`."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model (transformers engine). Code from a stranger can do
+    anything that this service can; a model that needs it is refused without."""
     gptq_ckpt: str | None = None
-    """Checkpoint file with GPTQ weights, where it is not found by itself in the model's folder."""
+    """Checkpoint with GPTQ weights, a path or a name in the model's folder, where it is not found
+    there by itself. GPTQ and AWQ weights are unpacked as they are loaded (transformers engine)."""
     gptq_wbits: Literal[2, 3, 4, 8, 16] = 16
-    """Bits of the GPTQ weights; 4 for int4, 16 means not GPTQ."""
+    """Bits of the GPTQ weights, 4 for int4; 16 means not GPTQ, or what the checkpoint says."""
     gptq_groupsize: int = Field(default=-1, ge=-1)
     """GPTQ group size; -1 is one group a column, or what the checkpoint says."""
     gptq_act_order: bool = False
@@ -83,7 +91,7 @@ class WorkerOptions(Section):
     awq_ckpt: str | None = None
     """Checkpoint file with AWQ weights, where it is not found by itself in the model's folder."""
     awq_wbits: Literal[4, 16] = 16
-    """Bits of the AWQ weights; 16 means not AWQ."""
+    """Bits of the AWQ weights; 16 means not AWQ, or what the checkpoint says."""
     awq_groupsize: int = Field(default=-1, ge=-1)
     """AWQ group size; -1 is what the checkpoint says."""
     model_names: list[str] | None = Field(default=None, min_length=1)
@@ -108,12 +116,14 @@ class WorkerOptions(Section):
     n_gpu_layers: int = Field(default=-1, ge=-1)
     """Layers that llama.cpp puts on the GPU; -1 means all, where there is a GPU."""
     n_threads: int | None = Field(default=None, ge=1)
-    """Threads of the engine. Left out: chosen from the machine's cores."""
+    """CPU threads of each replica's engine. Left out: an even share of the cores that the models
+    which start leave."""
     default_params: dict[str, Any] = Field(default_factory=dict)
     """Generation parameters for requests that leave them out. They add to those in `"default"` and
     in `llm_model_dict`."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments handed to the engine as they are, such as vLLM's `{"tensor_parallel_size": 2}`."""
+    """Arguments handed to the engine as they are, such as vLLM's `{"tensor_parallel_size": 2}`. The
+    transformers engine takes `prefill_tokens` and `cache_tokens`."""
 
 
 class WorkerSettings(WorkerOptions):

@@ -25,14 +25,16 @@ PROMPT_CACHE = 512
 class LlamaOptions(msgspec.Struct, frozen=True):
     """How to run a model. ``context`` is the tokens of one request (None: the model's own),
     ``parallel`` the requests served at the same time, ``gpu_layers`` -1 all that fit, ``threads``
-    None as ``threads_of`` says, ``chat_template`` a Jinja template, or ``chatml``, instead of the
-    model's own, ``embedding_context`` the most tokens of an input to embed."""
+    None as ``threads_of`` says, of the ``share`` of the cores that is this engine's (None: all),
+    ``chat_template`` a Jinja template, or ``chatml``, instead of the model's own,
+    ``embedding_context`` the most tokens of an input to embed."""
 
     path: Path
     context: int | None = None
     parallel: int = 5
     gpu_layers: int = -1
     threads: int | None = None
+    share: int | None = None
     chat_template: str | None = None
     embedding_context: int = 2048
 
@@ -44,8 +46,9 @@ def context_of(model: Gguf, asked: int | None) -> int:
     return min(wanted, trained) if trained else wanted
 
 
-def threads_of(model: Gguf, asked: int | None) -> int:
-    """Threads to compute with: all cores but one, and one for a small model.
+def threads_of(model: Gguf, asked: int | None, share: int | None = None) -> int:
+    """Threads to compute with: as asked, else one for a small model, else the engine's share of the
+    cores, but one less than there are.
 
     llama.cpp's threads wait for each other in busy loops, many times a token. Where there are as
     many as cores, and anything else runs, a token takes a hundred times as long.
@@ -56,7 +59,7 @@ def threads_of(model: Gguf, asked: int | None) -> int:
         return 1
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(1, cores - 1)
+    return max(1, min(cores - 1, share or cores))
 
 
 def generation_params(model: Gguf, options: LlamaOptions) -> Any:
@@ -102,7 +105,7 @@ def _params(model: Gguf, options: LlamaOptions, context: int, *, batch: int) -> 
     params.n_batch = params.n_ubatch = batch
     params.n_gpu_layers = options.gpu_layers
     params.use_jinja = True
-    threads = threads_of(model, options.threads)
+    threads = threads_of(model, options.threads, options.share)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     return params
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from dev_opsgpt.config import ConfigError, ModelPlan, Problem, Settings, base_url
+from dev_opsgpt.config import (
+    ConfigError,
+    ModelPlan,
+    Problem,
+    Settings,
+    WorkerSettings,
+    base_url,
+)
+from dev_opsgpt.config.plan import kind_of, wanted_models
+from dev_opsgpt.launcher.threads import cores_here, share_cores, thread_environment
 
 Role = Literal["controller", "gateway", "engine", "providers"]
 Engine = Literal["llama_cpp", "transformers", "vllm"]
@@ -162,7 +171,8 @@ def model_processes(
     settings: Settings, models: Sequence[ModelPlan], controller: str, launcher: str
 ) -> list[ProcessSpec]:
     """The worker processes for some models: one a replica of a local model, one for all online
-    models together."""
+    models together. Local ones share the machine's cores with all that the configuration starts."""
+    threads = share_cores(_engines(settings, models), cores_here())
     common = ("--controller", controller, "--launcher", launcher)
     processes = []
     for model in models:
@@ -177,7 +187,7 @@ def model_processes(
                     "engine",
                     command,
                     workers=(worker,),
-                    env=_visible_gpus(model),
+                    env={**_visible_gpus(model), **thread_environment(threads[model.name])},
                     settings=settings,
                 )
             )
@@ -190,6 +200,14 @@ def model_processes(
             )
         )
     return processes
+
+
+def _engines(settings: Settings, models: Sequence[ModelPlan]) -> dict[str, WorkerSettings]:
+    """The models that engines of this machine run: these, and those that the configuration
+    starts."""
+    names = [*wanted_models(settings), *(model.name for model in models)]
+    here = dict.fromkeys(name for name in names if kind_of(settings, name) in ("local", "vllm"))
+    return {name: settings.worker(name) for name in here}
 
 
 def selected(settings: Settings, selection: Selection) -> list[ModelPlan]:

@@ -3,6 +3,7 @@ only what its role needs."""
 
 import argparse
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from dev_opsgpt.config import ModelPlan, Settings, base_url
 from dev_opsgpt.launcher.gateway_options import GatewayPlace, gateway_options, secret_of
 from dev_opsgpt.launcher.plan import engine_of
+from dev_opsgpt.launcher.threads import own_share
 from dev_opsgpt.transport.server import Server, bind
 from dev_opsgpt.worker.engine import Engine, EngineError
 
@@ -193,6 +195,10 @@ def _engine(plan: ModelPlan, port: int, member: Membership) -> Engine:
     if plan.kind == "online":
         return _provider(plan, port, member)
     engine = engine_of(plan)
+    if engine == "transformers":
+        from dev_opsgpt.launcher.transformers_engine import make_engine
+
+        return make_engine(plan, own_share(os.environ))
     if engine != "llama_cpp":
         raise EngineError(
             f"{plan.name!r} needs the {engine} engine, which this version does not have; "
@@ -213,6 +219,7 @@ def _llama_cpp(plan: ModelPlan, path: Path) -> Engine:
         parallel=worker.limit_worker_concurrency,
         gpu_layers=0 if worker.device == "cpu" else worker.n_gpu_layers,
         threads=worker.n_threads,
+        share=own_share(os.environ),
     )
     return LlamaCppEngine(options, default_params=worker.default_params)
 

@@ -100,7 +100,7 @@ def test_ports_tell_the_key_that_sets_them() -> None:
 def test_gpus_are_made_visible_to_the_engine_alone() -> None:
     workers = {"default": {"port": 20002}, "small": {"gpus": "1,3"}}
     found = {spec.name: spec.env for spec in plan(FSCHAT_MODEL_WORKERS=workers).processes}
-    assert found["small"] == {"CUDA_VISIBLE_DEVICES": "1,3"}
+    assert found["small"]["CUDA_VISIBLE_DEVICES"] == "1,3"
     assert found["gateway"] == {}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LARGEST = 127
+_FEW_ROWS = 8
 
 
 class Int8Linear(nn.Module):
@@ -31,9 +32,27 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's outputs, in the type of ``x``."""
-        # The scales are applied to the outputs: fewer than there are weights.
-        y = functional.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        scale = self.scale.to(x.dtype)
+        if _few_on_cpu(x):
+            rows = x.reshape(-1, self.in_features).contiguous()
+            y = torch._weight_int8pack_mm(rows, self.weight, scale)
+            y = y.reshape(*x.shape[:-1], self.out_features)
+        else:
+            # The scales are applied to the outputs: fewer than there are weights.
+            y = functional.linear(x, self.weight.to(x.dtype)) * scale
         return y if self.bias is None else y + self.bias
+
+
+def _few_on_cpu(x: Tensor) -> bool:
+    """Whether PyTorch's kernel for 8-bit weights is the faster way. It reads the weights as they
+    are, which for up to some ten rows takes less than turning them into floats first: a sixth of
+    the time for one row, as measured with 2048 x 2048."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype is torch.bfloat16
+        and x.numel() <= _FEW_ROWS * x.shape[-1]
+        and hasattr(torch, "_weight_int8pack_mm")
+    )
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,10 @@ def load_weights(
         return _by_transformers(description, placement, dtype, options)
     checkpoint = Checkpoint(find_files(folder, options.gptq.checkpoint if options.gptq else None))
     check_index(folder, checkpoint)
+    if form is None and any(name.endswith(".qweight") for name in checkpoint.heads):
+        raise EngineError(
+            f"{folder} holds packed weights, and nothing says how; set gptq_wbits or awq_wbits."
+        )
     skeleton = description.skeleton()
     _check_memory(description, skeleton, placement, dtype, options)
     # In 8 bits a model is made small before it goes to a GPU.

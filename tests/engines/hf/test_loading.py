@@ -178,12 +178,18 @@ def test_rounding_to_eight_bits() -> None:
     assert to_int8(model, model["b"], lambda done: None) == 1
     assert isinstance(model["a"], Int8Linear)
     assert (model["a"](x) - wanted).abs().max() < 0.02
-    for rows in (5, 40):  # few rows have a kernel of their own
-        y = torch.randn(rows, 3).bfloat16()
-        found = model["a"](y)
-        assert found.dtype == torch.bfloat16
-        assert (found.float() - linear(y.float())).abs().max() < 0.05
-    assert model["a"](torch.randn(2, 4, 3).bfloat16()).shape == (2, 4, 2)
+
+
+@pytest.mark.parametrize("inputs", [64, 24])
+@pytest.mark.parametrize("rows", [5, 40])  # few rows of whole vectors have a kernel of their own
+def test_eight_bits_in_bfloat16(inputs: int, rows: int) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(inputs, 6)
+    layer, x = Int8Linear(linear), torch.randn(1, rows, inputs).bfloat16()
+    found = layer(x)
+    assert found.dtype == torch.bfloat16
+    assert found.shape == (1, rows, 6)
+    assert (found.float() - linear(x.float())).abs().max() < 0.05
 
 
 def test_threads(llama: Path) -> None:

@@ -40,7 +40,7 @@ class Int8Linear(nn.Module):
         else:
             # The scales are applied to the outputs: fewer than there are weights.
             y = functional.linear(x, self.weight.to(x.dtype)) * scale
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
 
 def _few_on_cpu(x: Tensor) -> bool:

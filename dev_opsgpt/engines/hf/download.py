@@ -5,24 +5,22 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-# The client has a bar for bytes that arrive and one for bytes that are written; this is the latter.
-_WRITTEN = "huggingface_hub.snapshot_download"
-
 
 def bar_class(model: str, progress: Callable[[str, float], None] | None) -> type[Any]:
-    """A progress bar for ``snapshot_download`` that draws nothing and calls ``progress``."""
+    """A progress bar for ``snapshot_download`` that draws nothing and calls ``progress``. The
+    client has a bar for files, and bars for bytes; the latter are passed on."""
 
     class Bar(tqdm):  # type: ignore[misc]
         """Counts, and passes on what it has counted."""
 
-        def __init__(self, *args: Any, name: str | None = None, **kwargs: Any) -> None:
-            self._tells = name == _WRITTEN and progress is not None
-            super().__init__(*args, **kwargs | {"disable": False, "mininterval": 0.2})
+        def update(self, n: float | None = 1) -> bool | None:
+            """So many more."""
+            drawn: bool | None = super().update(n)
+            if progress is not None and self.unit == "B" and self.total:
+                progress(f"downloading {model}", min(1.0, self.n / self.total))
+            return drawn
 
         def display(self, *args: Any, **kwargs: Any) -> None:
-            """Called now and then, where a bar would be drawn."""
-            if self._tells and self.total and progress is not None:
-                done = min(1.0, self.n / self.total)
-                progress(f"downloading {model}", done)
+            """Called where a bar would be drawn."""
 
     return Bar

@@ -336,6 +336,26 @@ async def test_a_folder_without_a_step_s_weights(tmp_path: Path) -> None:
         await started(tmp_path)
 
 
+async def test_folders_that_are_damaged(tmp_path: Path) -> None:
+    for path, told in ((tmp_path / "no", "no folder"), (tmp_path, "no config.json")):
+        with pytest.raises(EngineError, match=told):
+            await started(path)
+    write_encoder(tmp_path, pooling=MEAN)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20_000])
+    with pytest.raises(EngineError, match="truncated"):
+        await started(tmp_path)
+
+
+async def test_other_types(folder: Path, engine: EncoderEngine) -> None:
+    wanted = await embed(engine, TEXTS)
+    for options in ({"load_8bit": True}, {"dtype": "bfloat16"}):
+        other = await started(folder, **options)
+        found = await embed(other, TEXTS)
+        await other.stop()
+        assert (found * wanted).sum(axis=1).min() > 0.999
+
+
 async def test_as_sentence_transformers(tmp_path: Path) -> None:
     """Where it is installed: what it writes is read, and what it says is said."""
     pytest.importorskip("sentence_transformers", exc_type=ImportError)

@@ -79,6 +79,8 @@ FSCHAT_MODEL_WORKERS = {
         # "stream_interval": 2,
         # "no_register": False,
         # "replicas": 1,  # workers for each model
+        # "load_on_demand": True,  # a request loads a model that LLM_MODELs does not start ...
+        # "keep_alive": 300,  # ... which leaves after so many idle seconds; -1: never
         # "n_ctx": None,  # context length in tokens
         # "n_gpu_layers": -1,  # llama.cpp: layers on the GPU, -1 for all
         # "n_threads": None,
@@ -94,6 +96,11 @@ FSCHAT_MODEL_WORKERS = {
     # A running OpenAI-compatible server (vLLM, Ollama, llama-server, ...) attached as a worker:
     # "qwen": {"openai_server": "http://10.0.0.5:8000/v1", "upstream_model": "Qwen/Qwen3-8B"},
 }
+
+# What this machine may have loaded at a time, replicas counted, and the memory of that; for one
+# more model the one that was idle for the longest leaves (docs/models.md).
+# MAX_LOADED_MODELS = 3
+# MAX_LOADED_MEMORY = "12GiB"
 
 # Shared by the parts of the service. Left out, each start makes a new one, which is enough for one
 # machine. Machines that work together need the same; OPSGPT_SECRET is the better place for it.

@@ -135,8 +135,35 @@ def _worker_entries(settings: Settings) -> Iterator[Problem]:
         yield _problem(settings, "warning", path, message, mend)
 
 
+def _more_than_may_be_loaded(settings: Settings) -> Iterator[Problem]:
+    """Models that start by themselves, and are more than the bound allows."""
+    most = settings.max_loaded_models
+    local = [n for n in wanted_models(settings) if kind_of(settings, n) in ("local", "vllm")]
+    count = sum(settings.worker(name).replicas for name in local)
+    if most is not None and count > most:
+        message = f"{count} local models start by themselves, replicas counted"
+        mend = "Raise it, or take models off LLM_MODELs: they are loaded when they are asked for"
+        yield _problem(settings, "warning", ("MAX_LOADED_MODELS",), message, mend)
+
+
+def _nothing_to_load(settings: Settings) -> Iterator[Problem]:
+    """Models that a request would load, and whose file is not there."""
+    wanted = wanted_models(settings)
+    for name in settings.loadable_models():
+        if name in wanted or kind_of(settings, name) != "local":
+            continue
+        stored = settings.local_models[name].local_model_path
+        if isinstance(resolve_model_path(stored), Path) or is_hub_name(stored):
+            continue
+        message = f'"{stored}" is neither under llm_models/ nor a path; no request can load it'
+        mend = "Put the model there, or write its path (`~` works)"
+        path = ("llm_model_dict", name, "local_model_path")
+        yield _problem(settings, "warning", path, message, mend)
+
+
 def _nothing_to_serve(settings: Settings) -> Iterator[Problem]:
-    if not any(kind_of(settings, name) for name in wanted_models(settings)):
+    started = any(kind_of(settings, name) for name in wanted_models(settings))
+    if not started and not settings.loadable_models():
         folder = settings.origin.config_dir
         message = f"no model is started (configuration read from {folder or 'nowhere'})"
         mend = "Name models in LLM_MODELs; if the folder is not yours, set OPSGPT_CONFIG_DIR"
@@ -165,6 +192,8 @@ MODEL_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _provider_typos,
     _shut_out_of_our_gateway,
     _worker_entries,
+    _more_than_may_be_loaded,
+    _nothing_to_load,
     _nothing_to_serve,
 )
 """Each gives the problems it sees in the settings; none raises."""

@@ -181,7 +181,7 @@ class Loads:
                 load.ends.set_result(error)
 
     async def _loaded(self, model: str, load: _Load) -> ApiError | None:
-        first = True
+        first, away = True, 0.0
         while first or load.waiting:
             first = False
             try:
@@ -191,9 +191,13 @@ class Loads:
                 if not self.loadable(model):
                     return ModelNotFound(f"The model '{model}' does not exist.", param="model")
                 await asyncio.sleep(AGAIN)
-            except Unavailable:
+            except Unavailable as error:
+                away = away or self._clock()
+                if self._clock() - away > DOUBTED:
+                    return error
                 await asyncio.sleep(AGAIN)
             else:
+                away = 0.0
                 if (over := await self._over(model, load.standing)) is not None:
                     return over or None
         return None

@@ -120,5 +120,6 @@ def curl_line(closing: Closing) -> str:
 
 
 def _summary(closing: Closing) -> str:
-    models = ", ".join(f"{row.model} ({row.state})" for row in closing.rows) or "no models"
+    there = [row for row in closing.rows if row.worker]
+    models = ", ".join(f"{row.model} ({row.state})" for row in there) or "no models"
     return f"ready: {closing.base_url or closing.controller}: {models}"

@@ -111,6 +111,10 @@ class Models:
         await self.stop(found)
         return f"{model!r} stopped"
 
+    def keep(self, model: str) -> None:
+        """A model that runs shall stay, whoever has had it loaded."""
+        self._demanded.discard(model)
+
     @property
     def demanded(self) -> Collection[str]:
         """The models that run because a request needed them."""

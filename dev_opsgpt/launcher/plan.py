@@ -142,6 +142,11 @@ def engine_of(plan: ModelPlan) -> Engine:
     return "llama_cpp" if Path(str(plan.path)).suffix == ".gguf" else "transformers"
 
 
+def engine_name(plan: ModelPlan) -> str:
+    """What runs a local model, as people call it."""
+    return _ENGINE_NAMES[engine_of(plan)]
+
+
 def make_plan(
     settings: Settings, selection: Selection, launcher: str, run_dir: Path | None = None
 ) -> LaunchPlan:
@@ -273,7 +278,7 @@ def gateway_at(spec: ProcessSpec, index: int, count: int) -> ProcessSpec:
 
 
 def _workers(settings: Settings, model: ModelPlan) -> list[PlannedWorker]:
-    served_by = model.provider or _ENGINE_NAMES[engine_of(model)]
+    served_by = model.provider or engine_name(model)
     return [
         PlannedWorker(
             model=model.name,

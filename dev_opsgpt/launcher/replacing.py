@@ -53,6 +53,7 @@ class Replacing:
         """Does what the changes ask for and tells what came of it, one line a model. What drains
         goes on draining after that."""
         lines = [self._remove(model) for model in found.removed]
+        lines += [self._keep(model) for model in found.added if self._running(model)]
         replace = [model for model in found.changed if self._running(model)]
         start = [
             model
@@ -84,8 +85,14 @@ class Replacing:
     def _remove(self, model: str) -> Line:
         served = self._units.serving(model, None)
         self._models.order(model)
+        self._models.keep(model)
         self._models.retire(served)
         return Line(f"{model}: removed" if served else f"{model}: removed; it was not running")
+
+    def _keep(self, model: str) -> Line:
+        """A model that is to start was loaded by a request already."""
+        self._models.keep(model)
+        return Line(f"{model}: it is loaded already, and stays")
 
     async def _scale(self, model: str) -> list[Line]:
         served = self._units.serving(model, None)

@@ -5,14 +5,13 @@ from collections.abc import Collection, Sequence
 
 from dev_opsgpt.config import Settings
 from dev_opsgpt.launcher.display import Closing, Display, Row
-from dev_opsgpt.launcher.plan import LaunchPlan
+from dev_opsgpt.launcher.plan import LaunchPlan, engine_name
 from dev_opsgpt.launcher.unit import Part, State, Unit
 from dev_opsgpt.launcher.units import Units
 from dev_opsgpt.routing.cards import Card
 
 TAIL = 8
 ON_DEMAND = "is loaded by its first request"
-_ENGINE = "an engine here"
 
 
 class Reporter:
@@ -77,7 +76,7 @@ def closing_of(
         rows.append(Row(", ".join(model.served_names), "OpenAI server", server, state))
     there = {part.worker.model for unit in units for part in unit.parts.values() if part.worker}
     rows += [
-        Row(", ".join(card.names), _ENGINE, "", ON_DEMAND)
+        Row(", ".join(card.names), engine_name(settings.plan_for(card.name)), "", ON_DEMAND)
         for card in cards
         if card.on_demand and card.name not in there
     ]

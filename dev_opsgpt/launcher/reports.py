@@ -1,6 +1,7 @@
 """The launcher's word to the controller: what it can load, and what it has."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ log = logging.getLogger(__name__)
 
 # Changes are gathered for so long: a model that loads has news all the time.
 GATHER = 0.3
+# Without any news it is told anew: a report may have been lost.
+ANEW = 5.0
 
 
 class Reports:
@@ -58,7 +61,9 @@ class Reports:
     async def run(self) -> None:
         """Reports what changes; never returns."""
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANEW):
+                    await self._news.wait()
             await self.send()
             await asyncio.sleep(GATHER)
 

@@ -192,9 +192,13 @@ class Residents:
 
     def idle(self, resident: Resident, now: float) -> bool:
         """Whether nobody is at work there, as far as is known, and nobody is about to be."""
-        if resident.ordered or resident.leaving or not self.ready(resident):
+        if resident.ordered or resident.leaving or resident.target or not resident.parts:
             return False
-        if any(part.state != "ready" for part in resident.parts):
+        # One that is ready and not registered is about to be; one that dies all the time is idle.
+        if not all(
+            part.state == "restarting" or (part.state == "ready" and part.address in self.uses)
+            for part in resident.parts
+        ):
             return False
         fresh = not resident.touched and now - resident.last < FRESH
         uses = (self.uses.get(part.address) for part in resident.parts)

@@ -64,7 +64,27 @@ def test_model_files(tmp_path: Path) -> None:
     assert hub.severity == "warning"
     assert "Hugging Face hub name" in hub.message
     assert problems['VLLM_MODEL_DICT["vllm-gone"]'].severity == "error"
-    assert len(problems) == 3
+    later = problems['llm_model_dict["not-started"]["local_model_path"]']
+    assert later.severity == "warning"
+    assert "no request can load it" in later.message
+    assert len(problems) == 4
+
+
+def test_more_models_than_may_be_loaded() -> None:
+    models = {name: _local("owner/model") for name in "ab"}
+    keys: dict[str, Any] = {"LLM_MODELs": ["a", "b"], "llm_model_dict": models}
+    workers = {"a": {"replicas": 2}}
+    found = _check(**keys, FSCHAT_MODEL_WORKERS=workers, MAX_LOADED_MODELS=2)["MAX_LOADED_MODELS"]
+    assert found.severity == "warning"
+    assert "3 local models" in found.message
+    assert "MAX_LOADED_MODELS" not in _check(**keys, MAX_LOADED_MODELS=2)
+
+
+def test_models_that_requests_load_are_something_to_serve() -> None:
+    models = {"llm_model_dict": {"a": _local("owner/model")}}
+    assert "LLM_MODELs" not in _check(**models)
+    workers = {"a": {"load_on_demand": False}}
+    assert "LLM_MODELs" in _check(**models, FSCHAT_MODEL_WORKERS=workers)
 
 
 def test_vision_is_not_served_yet() -> None:

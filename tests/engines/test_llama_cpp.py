@@ -328,3 +328,17 @@ async def test_memory_does_not_grow(engine: LlamaCppEngine) -> None:
     before = resident()
     await many(1600)
     assert resident() - before < 24 * 2**20
+
+
+async def test_progress_is_told_while_it_loads(model: Path) -> None:
+    told: list[tuple[str, float | None]] = []
+    engine = LlamaCppEngine(LlamaOptions(model, context=64))
+    engine.progress = lambda doing, fraction: told.append((doing, fraction))
+    await engine.start()
+    try:
+        assert told[0] == ("reading the file's head", None)
+        fractions = [done for doing, done in told if doing == "loading the weights"]
+        assert fractions
+        assert all(done is not None and 0 <= done <= 1 for done in fractions)
+    finally:
+        await engine.stop()

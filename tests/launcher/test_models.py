@@ -10,14 +10,15 @@ import pytest
 
 from dev_opsgpt.config import Settings
 from dev_opsgpt.config.changes import changes
+from dev_opsgpt.launcher.catalogue import parts
 from dev_opsgpt.launcher.channel import CommandFailed
 from dev_opsgpt.launcher.client import CallFailed, Calls
-from dev_opsgpt.launcher.link import Exit, Failed, News, Ready, Stopped
+from dev_opsgpt.launcher.link import Exit, Failed, News, Progress, Ready, Stopped
 from dev_opsgpt.launcher.logs import LogFile
 from dev_opsgpt.launcher.models import Models
 from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.replacing import Replacing
-from dev_opsgpt.launcher.unit import Unit
+from dev_opsgpt.launcher.unit import State, Unit
 from dev_opsgpt.launcher.units import Units
 from tests.launcher.stack import free_ports
 
@@ -258,3 +259,65 @@ async def test_port_that_somebody_was_quicker_to_take_is_left_to_him(stage: Cast
 async def test_removed_model_that_did_not_run(stage: Cast) -> None:
     del stage.values["llm_model_dict"]["b"]
     assert await stage.reload() == ["b: removed; it was not running"]
+
+
+async def test_a_load_finds_what_is_there(stage: Cast) -> None:
+    await stage.models.load_model("a", True)
+    assert len(stage.lives) == 2, "it runs already, and stays"
+    assert not stage.models.demanded
+    loads = [stage.models.load_model("b", True) for _ in range(3)]
+    assert await asyncio.gather(*loads) == ["'b' serves"] * 3
+    assert len(stage.serving("b")) == 1
+    assert set(stage.models.demanded) == {"b"}
+    assert stage.models.working == []
+    await stage.models.load_model("b", False)
+    assert not stage.models.demanded, "somebody wants it to stay"
+
+
+async def test_a_load_that_fails_leaves_nothing(stage: Cast) -> None:
+    stage.broken.add("b")
+    with pytest.raises(CommandFailed, match="no such file"):
+        await stage.models.load_model("b", True)
+    assert not stage.models.demanded
+    assert stage.serving("b") == stage.models.working == []
+    with pytest.raises(CommandFailed, match="cannot start"):
+        await stage.models.load_model("nobody", True)
+
+
+async def test_an_unloaded_model_is_no_released_one(stage: Cast) -> None:
+    await stage.models.load_model("b", True)
+    await stage.models.unload_model("b", None)
+    assert stage.models.all_released() == []
+    assert not stage.models.demanded
+    await stage.models.stop_model("a", None)
+    assert stage.models.all_released() == ["a"]
+    await stage.models.load_model("a", False)
+    assert stage.models.all_released() == []
+
+
+async def test_what_a_request_has_loaded_stays_once_it_is_to_start(stage: Cast) -> None:
+    await stage.models.load_model("b", True)
+    stage.values["LLM_MODELs"] = ["a", "b"]
+    assert await stage.reload() == ["b: it is loaded already, and stays"]
+    assert not stage.models.demanded
+    stage.values["LLM_MODELs"] = ["a"]
+    assert await stage.reload() == ["b: removed"]
+
+
+async def test_parts_tell_what_is_loaded_and_how_far_that_is(stage: Cast) -> None:
+    await stage.models.load_model("b", True)
+    found = {part.model: part for part in parts(stage.units, stage.models.demanded, ["c"])}
+    assert set(found) == {"a", "b", "c"}, "online models are none of these"
+    assert [found[name].demanded for name in "abc"] == [False, True, False]
+    assert (found["b"].state, found["c"].state) == ("ready", "starting")
+    (unit, part) = stage.units.serving("b", None)[0]
+    part.state, part.leaving = State.STARTING, False
+    stage.lives[-1].heard(Progress(part.port, "loading the weights", 0.5))
+    (shown,) = [p for p in parts(stage.units, (), ()) if p.model == "b"]
+    assert (shown.state, shown.doing, shown.fraction) == ("starting", "loading the weights", 0.5)
+    stage.lives[-1].heard(Ready(part.port, part.address))
+    part.leaving = True
+    (shown,) = [p for p in parts(stage.units, (), ()) if p.model == "b"]
+    assert (shown.state, shown.doing, shown.fraction) == ("leaving", "", None)
+    part.leaving = False
+    assert unit.parts

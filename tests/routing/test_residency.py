@@ -296,3 +296,14 @@ def test_progress_is_told() -> None:
     assert (standing.phase, standing.doing, standing.fraction) == ("loading", "weights", 0.4)
     assert scene.residency.residents.resolve("alias") == "a"
     assert [one.name for one in scene.residency.standings(scene.now)] == ["a"]
+
+
+def test_one_that_dies_all_the_time_makes_room() -> None:
+    scene = Scene(*map(card, "ab"), bounds=Bounds(replicas=1))
+    scene.load("a")
+    scene.beat("a")
+    dead = Part(model="a", address=f"http://{HERE}/a", state="restarting", demanded=True)
+    scene.parts[HERE]["a"] = dead
+    scene.report()
+    scene.residency.residents.lost(dead.address)
+    assert kinds(scene.want("b")) == [("unload", "a")]

@@ -1,0 +1,96 @@
+"""Models loaded on demand and by hand, with real processes and real commands."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.launcher.stack import Place, Service, until
+
+GGUF = "tiny-chat.gguf"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    models = {name: {"local_model_path": GGUF} for name in ("tiny-chat", "a", "b")}
+    models["gone"] = {"local_model_path": "gone.gguf"}
+    place = Place(
+        tmp_path_factory.mktemp("loads"),
+        llm_model_dict=models,
+        MAX_LOADED_MODELS=3,
+        workers={"b": {"load_on_demand": False}},
+    )
+    with place.start() as found:
+        yield found.ready()
+
+
+def listed(service: Service) -> dict[str, str]:
+    found = httpx.get(f"{service.place.base_url}/models").json()["data"]
+    return {model["id"]: model["status"] for model in found}
+
+
+def run(service: Service, *words: str, ok: bool = True) -> str:
+    done = service.place.opsgpt(*words)
+    assert done.returncode == (0 if ok else 1), done
+    return done.stdout if ok else done.stderr
+
+
+def test_what_is_declared_is_shown_and_listed(service: Service) -> None:
+    assert "is loaded by its first request" in service.said
+    names = until(lambda: len(listed(service)) == 3 and listed(service), "the gateway knows")
+    assert names == {"a": "unloaded", "gone": "unloaded", "tiny-chat": "loaded"}
+
+
+def test_a_request_loads_a_model(service: Service) -> None:
+    assert service.ask("a").status_code == 200
+    assert listed(service)["a"] == "loaded"
+    rows = run(service, "models", "--status").splitlines()
+    assert [row.split()[:2] for row in rows[1:]] == [
+        ["a", "loaded"],
+        ["b", "unloaded"],
+        ["gone", "unloaded"],
+        ["tiny-chat", "loaded"],
+    ]
+    assert service.ask("b").status_code == 404, "it loads by hand only"
+
+
+def test_one_that_cannot_be_loaded_says_why(service: Service) -> None:
+    answer = service.ask("gone")
+    assert answer.status_code == 503
+    assert "no such model file" in answer.json()["error"]["message"]
+    assert "no such model file" in run(service, "load", "gone", ok=False)
+    assert listed(service)["tiny-chat"] == "loaded", "the others are untouched"
+
+
+def test_by_hand(service: Service) -> None:
+    assert run(service, "load", "b") == "b serves\n"
+    assert service.ask("b").status_code == 200
+    assert run(service, "unload", "a") == "'a' unloaded\n"
+    assert run(service, "scale", "b", "2") == "'b': 2 replicas\n"
+    assert len(engines(service)) == 3
+    assert "no room" in run(service, "scale", "b", "3", ok=False)
+    assert run(service, "scale", "b", "1") == "'b': 1 replica\n"
+    assert run(service, "unload", "b") == "'b' unloaded\n"
+    assert "is not loaded" in run(service, "unload", "b", ok=False)
+    assert "can load a model 'nobody'" in run(service, "load", "nobody", ok=False)
+    assert len(engines(service)) == 1
+
+
+def test_a_changed_rule_is_in_force_at_once(service: Service) -> None:
+    place = service.place
+    workers: dict[str, Any] = place.values["FSCHAT_MODEL_WORKERS"]
+    workers["b"] = {"keep_alive": 1}
+    place.values["llm_model_dict"]["late"] = {"local_model_path": GGUF}
+    said = place.reload()
+    assert "b: when it is loaded is in force" in said
+    assert "late: when it is loaded is in force" in said
+    until(lambda: {"b", "late"} <= set(listed(service)), "they are listed")
+    assert service.ask("b").status_code == 200
+    assert service.ask("late").status_code == 200
+    until(lambda: listed(service)["b"] == "unloaded", "it was idle")
+    assert listed(service)["late"] == "loaded"
+
+
+def engines(service: Service) -> list[int]:
+    return service.roles("engine")

@@ -19,6 +19,7 @@ class FlatRunner:
     """Runs a model with ``StoreAttention`` in its layers, from ``enter`` to ``leave``."""
 
     whole_prompts = False
+    one_at_a_time = False
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.attention = StoreAttention()

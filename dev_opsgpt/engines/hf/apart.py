@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from dev_opsgpt.engines.hf.packing import PackedLinears
 from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.running import Running
 from dev_opsgpt.engines.hf.scheduler import Work
@@ -32,6 +33,8 @@ class ApartRunner:
 
     whole_prompts = True
     one_at_a_time = False
+    packed: PackedLinears | None = None
+    """The model's weights, to be unpacked in the end."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
@@ -65,6 +68,8 @@ class ApartRunner:
     def leave(self) -> None:
         """Lets go of all state."""
         self._states.clear()
+        if self.packed is not None:
+            self.packed.unpack()
 
     def forget(self, sequence: Running) -> None:
         """Lets go of its state."""

@@ -15,6 +15,7 @@ import torch
 from dev_opsgpt.engines.hf.apart import ApartRunner
 from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool
 from dev_opsgpt.engines.hf.flat import FlatRunner
+from dev_opsgpt.engines.hf.packing import PackedLinears
 from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.runner import Runner
 from dev_opsgpt.engines.hf.running import Running
@@ -40,6 +41,7 @@ def choose_runner(loaded: LoadedModel) -> Runner:
     if reason is None:
         reason = _tried(loaded, flat := FlatRunner(loaded.model, loaded.device), prompts, expected)
         if reason is None:
+            _pack(loaded, flat, prompts, expected)
             return flat
     log.warning("%s: %s, so each sequence is computed on its own", name, reason)
     apart = ApartRunner(loaded.model, loaded.device)
@@ -47,6 +49,8 @@ def choose_runner(loaded: LoadedModel) -> Runner:
     if reason is not None:
         log.warning("%s: %s, so there is one sequence at a time", name, reason)
         apart.one_at_a_time = True
+    else:
+        _pack(loaded, apart, prompts, expected)
     return apart
 
 
@@ -104,6 +108,28 @@ def _tried(
     if reason is not None:
         runner.leave()
     return reason
+
+
+def _pack(
+    loaded: LoadedModel,
+    runner: FlatRunner | ApartRunner,
+    prompts: list[list[int]],
+    expected: list[torch.Tensor],
+) -> None:
+    """Packs the model's weights, if it still says the same then."""
+    packed = PackedLinears(loaded.model)
+    if not len(packed):
+        return
+    try:
+        reason = _differs(expected, _trial(runner, prompts), _tolerance(loaded))
+    except Exception as error:
+        log.debug("The trial failed", exc_info=True)
+        reason = f"a trial of packed weights failed ({type(error).__name__}: {error})"
+    if reason is None:
+        runner.packed = packed
+    else:
+        log.warning("%s: %s, so they stay as they are", type(loaded.model).__name__, reason)
+        packed.unpack()
 
 
 def _tolerance(loaded: LoadedModel) -> float:

@@ -172,6 +172,9 @@ async def test_chats_refused(engine: LlamaCppEngine) -> None:
     with pytest.raises(Unsupported) as error:
         await ask(engine, modalities=["text", "audio"])
     assert error.value.param == "modalities"
+    with pytest.raises(Unsupported) as error:
+        await ask(engine, stop_token_ids=[5])
+    assert error.value.param == "stop_token_ids"
     for arguments in ("{no", "[" * 100_000 + "]" * 100_000):
         call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
         with pytest.raises(InvalidRequest) as bad:
@@ -204,6 +207,22 @@ def _without_control(text: str) -> str:
     for token in CONTROL:
         text = text.replace(token, "")
     return text
+
+
+async def test_options_of_the_template(tmp_path: Path) -> None:
+    template = "{{ mood }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    path = write_model(tmp_path / "m.gguf", template=template)
+    engine = LlamaCppEngine(LlamaOptions(path=path, context=256, parallel=1))
+    await engine.start()
+    try:
+        options = {"mood": "glad"}
+        more = await engine.count_tokens(chat("hi", chat_template_kwargs=options))
+        assert more == await engine.count_tokens(chat("hi")) + len("glad")
+        asked = await ask(engine, max_tokens=1, chat_template_kwargs=options)
+        assert asked.usage is not None
+        assert asked.usage.prompt_tokens == more
+    finally:
+        await engine.stop()
 
 
 async def test_a_template_that_refuses(tmp_path: Path) -> None:

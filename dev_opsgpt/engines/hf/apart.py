@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from dev_opsgpt.engines.hf.packing import PackedLinears
 from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.running import Running
 from dev_opsgpt.engines.hf.scheduler import Work
@@ -16,21 +17,31 @@ CACHES = ("cache", "past_key_values", "cache_params")
 """What models call what they keep: transformers' name of today, and those of older code."""
 
 
+Slot = tuple[torch.nn.Module, str]
+
+
 @dataclass
 class _State:
     seen: int
     cache: Any
+    values: list[Any]
+    """Of the slots, see ``_kept_inside``."""
 
 
 class ApartRunner:
     """Runs any causal language model as its own ``generate`` does."""
 
     whole_prompts = True
+    one_at_a_time = False
+    packed: PackedLinears | None = None
+    """The model's weights, to be unpacked in the end."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
         self._device = device
         self._states: dict[Running, _State] = {}
+        self._slots: list[Slot] | None = None
+        self._initial: list[Any] = []
         self._argument = next((name for name in CACHES if takes(model.forward, name)), None)
         self._keeps_logits = takes(model.forward, "logits_to_keep")
         prepare = type(model).prepare_inputs_for_generation
@@ -57,6 +68,8 @@ class ApartRunner:
     def leave(self) -> None:
         """Lets go of all state."""
         self._states.clear()
+        if self.packed is not None:
+            self.packed.unpack()
 
     def forget(self, sequence: Running) -> None:
         """Lets go of its state."""
@@ -77,17 +90,45 @@ class ApartRunner:
         inputs = self._model.prepare_inputs_for_generation(ids, is_first_iteration=fresh, **given)
         if self._keeps_logits:
             inputs["logits_to_keep"] = 1
-        output = self._model(**inputs, return_dict=True)
+        values = self._initial if state is None or fresh else state.values
+        output = self._call(inputs, values)
         kept = next((output[name] for name in CACHES if output.get(name) is not None), None)
-        self._states[work.sequence] = _State(end, kept)
+        self._states[work.sequence] = _State(end, kept, _read(self._slots or []))
         row: torch.Tensor = output.logits[0, -1]
         return row
+
+    def _call(self, inputs: dict[str, Any], values: list[Any]) -> Any:
+        """One forward, from what the model keeps inside of itself for the sequence."""
+        for (module, name), value in zip(self._slots or [], values, strict=True):
+            setattr(module, name, value)
+        before = _kept_inside(self._model) if self._slots is None else {}
+        output = self._model(**inputs, return_dict=True)
+        if self._slots is None:
+            after = _kept_inside(self._model)
+            self._slots = [slot for slot, value in after.items() if value is not before.get(slot)]
+            self._initial = [before.get(slot) for slot in self._slots]
+        return output
 
     def _new_cache(self) -> Any:
         supports = getattr(self._model, "_supports_default_dynamic_cache", None)
         if supports is None or not supports():
             return None
         return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+
+
+def _kept_inside(model: torch.nn.Module) -> dict[Slot, Any]:
+    """Tensors that modules hold as plain attributes, or places for them. Some models keep the
+    state of a sequence there (RecurrentGemma): what a forward changes is that."""
+    return {
+        (module, name): value
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if value is None or isinstance(value, torch.Tensor)
+    }
+
+
+def _read(slots: Items[Slot]) -> list[Any]:
+    return [getattr(module, name) for module, name in slots]
 
 
 def _library_cuts() -> bool:

@@ -7,6 +7,7 @@ loop and the thread tell each other goes through an inbox and one call a step.
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -28,6 +29,9 @@ from dev_opsgpt.protocol.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+_MOMENT = 0.001
+"""Seconds."""
 
 Event = tuple[Running, Token | ApiError]
 
@@ -148,6 +152,8 @@ class StepBatcher:
                 if self._scheduler.empty:
                     self._wake.wait()
                     self._wake.clear()
+                    # Who comes in the same moment shares the first step.
+                    time.sleep(_MOMENT)
                     continue
                 self._tell(self._deliver, self._step())
             for sequence in self._scheduler.everyone():
@@ -175,7 +181,7 @@ class StepBatcher:
         self._runner.resize(blocks)
         self._scheduler = Scheduler(
             BlockPool(blocks, reuse=not whole),
-            parallel=self._parallel,
+            parallel=1 if self._runner.one_at_a_time else self._parallel,
             prefill_tokens=self._prefill_tokens,
             whole=whole,
         )

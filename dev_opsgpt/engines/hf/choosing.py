@@ -15,6 +15,7 @@ import torch
 from dev_opsgpt.engines.hf.apart import ApartRunner
 from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool
 from dev_opsgpt.engines.hf.flat import FlatRunner
+from dev_opsgpt.engines.hf.packing import PackedLinears
 from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.runner import Runner
 from dev_opsgpt.engines.hf.running import Running
@@ -33,15 +34,24 @@ _TOLERANCE = 0.15
 
 def choose_runner(loaded: LoadedModel) -> Runner:
     """Tries the model out. It is left with our attention in it where that works."""
+    name = type(loaded.model).__name__
+    prompts = _prompts(loaded.vocabulary)
+    expected = [_own_logits(loaded, prompt) for prompt in prompts]
     reason = _ruled_out(loaded)
     if reason is None:
-        reason = _tried(loaded, runner := FlatRunner(loaded.model, loaded.device))
+        reason = _tried(loaded, flat := FlatRunner(loaded.model, loaded.device), prompts, expected)
         if reason is None:
-            return runner
-    log.warning(
-        "%s: %s, so each sequence is computed on its own", type(loaded.model).__name__, reason
-    )
-    return ApartRunner(loaded.model, loaded.device)
+            _pack(loaded, flat, prompts, expected)
+            return flat
+    log.warning("%s: %s, so each sequence is computed on its own", name, reason)
+    apart = ApartRunner(loaded.model, loaded.device)
+    reason = _differs(expected, _trial(apart, prompts), _tolerance(loaded))
+    if reason is not None:
+        log.warning("%s: %s, so there is one sequence at a time", name, reason)
+        apart.one_at_a_time = True
+    else:
+        _pack(loaded, apart, prompts, expected)
+    return apart
 
 
 def _ruled_out(loaded: LoadedModel) -> str | None:
@@ -81,21 +91,49 @@ def _original_context(config: Any) -> int:
     return int(original or config.max_position_embeddings)
 
 
-def _tried(loaded: LoadedModel, runner: FlatRunner) -> str | None:
+def _tried(
+    loaded: LoadedModel,
+    runner: FlatRunner,
+    prompts: list[list[int]],
+    expected: list[torch.Tensor],
+) -> str | None:
     """Runs the trial; why not, if it fails, and then the model is as it was before."""
-    prompts = _prompts(loaded.vocabulary)
     try:
-        expected = [_own_logits(loaded, prompt) for prompt in prompts]
-        tolerance = _TOLERANCES.get(loaded.model.dtype, _TOLERANCE)
         runner.enter()
         found = _trial(runner, prompts)
-        reason = _differs(expected, found, tolerance) or _unsaid(loaded, runner)
+        reason = _differs(expected, found, _tolerance(loaded)) or _unsaid(loaded, runner)
     except Exception as error:
         log.debug("The trial failed", exc_info=True)
         reason = f"a trial of batching failed ({type(error).__name__}: {error})"
     if reason is not None:
         runner.leave()
     return reason
+
+
+def _pack(
+    loaded: LoadedModel,
+    runner: FlatRunner | ApartRunner,
+    prompts: list[list[int]],
+    expected: list[torch.Tensor],
+) -> None:
+    """Packs the model's weights, if it still says the same then."""
+    packed = PackedLinears(loaded.model)
+    if not len(packed):
+        return
+    try:
+        reason = _differs(expected, _trial(runner, prompts), _tolerance(loaded))
+    except Exception as error:
+        log.debug("The trial failed", exc_info=True)
+        reason = f"a trial of packed weights failed ({type(error).__name__}: {error})"
+    if reason is None:
+        runner.packed = packed
+    else:
+        log.warning("%s: %s, so they stay as they are", type(loaded.model).__name__, reason)
+        packed.unpack()
+
+
+def _tolerance(loaded: LoadedModel) -> float:
+    return _TOLERANCES.get(loaded.model.dtype, _TOLERANCE)
 
 
 def _prompts(vocabulary: int) -> list[list[int]]:
@@ -110,12 +148,14 @@ def _own_logits(loaded: LoadedModel, prompt: list[int]) -> torch.Tensor:
     return logits
 
 
-def _trial(runner: FlatRunner, prompts: list[list[int]]) -> list[dict[int, torch.Tensor]]:
+def _trial(runner: Runner, prompts: list[list[int]]) -> list[dict[int, torch.Tensor]]:
     """The logits found at places of each prompt. A prompt is given up to its last tokens, which
     then come one by one as if generated."""
     pool = BlockPool(16)
     runner.resize(pool.count)
-    scheduler = Scheduler(pool, parallel=len(prompts), prefill_tokens=BLOCK)
+    scheduler = Scheduler(
+        pool, parallel=len(prompts), prefill_tokens=BLOCK, whole=runner.whole_prompts
+    )
     sequences = [Running(prompt[:-3], Sampling(max_tokens=8)) for prompt in prompts]
     found: list[dict[int, torch.Tensor]] = [{} for _ in prompts]
     scheduler.add(sequences[0])
@@ -132,6 +172,7 @@ def _trial(runner: FlatRunner, prompts: list[list[int]]) -> list[dict[int, torch
             found[which][place - 1] = row.float()
             if place == len(prompts[which]):
                 scheduler.remove(work.sequence)
+                runner.forget(work.sequence)
             else:
                 work.sequence.append(prompts[which][place])
         if scheduler.empty:

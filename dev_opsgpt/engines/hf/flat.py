@@ -10,6 +10,7 @@ from transformers import AttentionInterface
 
 from dev_opsgpt.engines.hf.attention import StoreAttention
 from dev_opsgpt.engines.hf.layout import lay_out
+from dev_opsgpt.engines.hf.packing import PackedLinears
 from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.running import Running
 from dev_opsgpt.engines.hf.scheduler import Work
@@ -19,6 +20,9 @@ class FlatRunner:
     """Runs a model with ``StoreAttention`` in its layers, from ``enter`` to ``leave``."""
 
     whole_prompts = False
+    one_at_a_time = False
+    packed: PackedLinears | None = None
+    """The model's weights, to be unpacked in the end."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.attention = StoreAttention()
@@ -41,6 +45,8 @@ class FlatRunner:
         """Puts back what was there, and lets go of the store."""
         self.attention.begin(None)
         self.attention.resize(0)
+        if self.packed is not None:
+            self.packed.unpack()
         if self._before is not None:
             self._model.set_attn_implementation(self._before)
 

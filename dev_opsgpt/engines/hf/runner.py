@@ -16,6 +16,9 @@ class Runner(Protocol):
     whole_prompts: bool
     """Whether a prompt has to be computed in one piece, without what others left."""
 
+    one_at_a_time: bool
+    """Whether sequences would get into each other's way."""
+
     def run(self, works: Items[Work]) -> "tuple[list[Work], torch.Tensor]":
         """The works after which a token is chosen, and the logits for each, works x vocabulary.
         Where it raises, the same works can be given again."""

@@ -127,7 +127,7 @@ def _draw(scores: torch.Tensor, sequences: list[Running], rows: list[int]) -> to
     cut = [i for i, one in enumerate(sequences) if limits[i] < width or one.sampling.top_p < 1]
     if not cut:
         return _find(_likely(torch.softmax(scores, -1), min_p), number)
-    whole = [i for i in range(len(sequences)) if i not in set(cut)]
+    whole = sorted({*range(len(sequences))} - {*cut})
     tokens = torch.empty(len(sequences), dtype=torch.int64, device=device)
     if whole:
         place = _on(whole, device)

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from dev_opsgpt.engines.hf.blocks import BlockPool, Table
+from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool, Table
 from dev_opsgpt.engines.hf.running import Running
 
 
@@ -37,7 +37,7 @@ class Scheduler:
     shared by those whose prompt is not through: a quarter is for the oldest, so that it ends, the
     rest goes to the shortest first, so that a short one does not wait for a long one. With
     ``whole`` a prompt is computed in one piece, one a step: for models that cannot go on from
-    inside of it.
+    inside of it, and that have to have room for all of the answer before they begin.
     """
 
     def __init__(
@@ -110,7 +110,11 @@ class Scheduler:
         while self.waiting and len(self.running) < self._parallel:
             sequence = self.waiting[0]
             length = len(sequence.tokens)
-            spare = len(self.running)
+            if self._whole:
+                # To its end: computed again in one piece, such a model says something else.
+                length = sequence.prompt_length + sequence.sampling.max_tokens
+                length = min(length, self._pool.count * BLOCK)
+            spare = 0 if self._whole else len(self.running)
             if not self._pool.room_for(sequence.tokens, length, spare):
                 return
             self.waiting.popleft()

@@ -8,9 +8,8 @@ does not know of tools they are written out as text.
 from typing import Any
 
 from dev_opsgpt.engines.hf.messages import messages_of, tools_of
-from dev_opsgpt.engines.hf.tool_text import written_out
+from dev_opsgpt.engines.hf.tool_text import introduced, written_out
 from dev_opsgpt.engines.text_formats.choose import form_of
-from dev_opsgpt.engines.text_formats.form import PLAIN
 from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.protocol.errors import ApiError, InvalidRequest
 from dev_opsgpt.protocol.openai import ChatRequest
@@ -54,10 +53,11 @@ class ChatTemplate:
         self._default = CHATML if "<|im_start|>" in names else LINES
         text = self._default if self._own is None else self._own
         self.shows_tools = "tools" in text
+        self._shows_calls = self.shows_tools or "tool_calls" in text
         form = form_of(text, names)
-        self.form = HERMES if form is PLAIN and not self.shows_tools else form
+        self.form = form if self.shows_tools or (self._shows_calls and form.example) else HERMES
         self.stops = [LINES_STOP] if text == LINES else []
-        self._objects = self._takes_objects() if self.shows_tools else True
+        self._objects = self._takes_objects() if self._shows_calls else True
 
     def render(self, request: ChatRequest, options: dict[str, Any]) -> str:
         """The prompt, ending where the answer begins. ``options`` are further variables of the
@@ -70,8 +70,10 @@ class ChatTemplate:
                 )
         messages = messages_of(request, objects=self._objects, short_ids=self.form.short_ids)
         tools = tools_of(request)
-        if not self.shows_tools:
-            messages, tools = written_out(messages, tools), []
+        if not self._shows_calls:
+            messages = written_out(messages)
+        if tools and not self.shows_tools:
+            messages, tools = introduced(messages, tools, self.form.example), []
         try:
             return self._render(messages, tools, options)
         except ApiError:

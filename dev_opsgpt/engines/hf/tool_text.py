@@ -1,7 +1,7 @@
-"""Tools for a model whose chat template does not know of any: written out in Hermes style, as text.
+"""Tools for a model whose chat template does not show any: as text, in front of the conversation.
 
-The model reads the tools in front of the conversation, its own calls as what it said, and their
-results as what the user said.
+Where the template does not know calls and results either, the model reads them in Hermes style: its
+calls as what it said, their results as what the user said.
 """
 
 import json
@@ -12,10 +12,8 @@ from dev_opsgpt.engines.text_formats.hermes import CALL, CALL_END
 RESULT, RESULT_END = "<tool_response>", "</tool_response>"
 
 
-def written_out(
-    messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The messages without roles and fields of tools, and with the tools in the first of them."""
+def written_out(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages without roles and fields of tools: calls and results as text."""
     found: list[dict[str, Any]] = []
     results = False  # whether the last message found is one of results
     for message in messages:
@@ -26,7 +24,19 @@ def written_out(
         else:
             found.append({"role": "user", "content": _result(message)})
         results = message["role"] == "tool"
-    return _introduced(found, tools) if tools else found
+    return found
+
+
+def introduced(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]], example: str
+) -> list[dict[str, Any]]:
+    """The messages with the tools, and how to call one, at the end of a first system message, else
+    before what is said first: not every template takes a system message."""
+    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = f"You can call these tools:\n{listed}\nTo call one, answer with\n{example}"
+    first, *others = messages
+    parts = [first["content"], text] if first["role"] == "system" else [text, first["content"]]
+    return [{**first, "content": "\n\n".join(filter(None, parts))}, *others]
 
 
 def _spoken(message: dict[str, Any]) -> dict[str, Any]:
@@ -42,16 +52,3 @@ def _call(function: dict[str, Any]) -> str:
 
 def _result(message: dict[str, Any]) -> str:
     return f"{RESULT}\n{message['content']}\n{RESULT_END}"
-
-
-def _introduced(
-    messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """With the tools at the end of a first system message, else before what is said first: not
-    every template takes a system message."""
-    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    form = f'{CALL}\n{{"name": the name, "arguments": an object}}\n{CALL_END}'
-    text = f"You can call these tools:\n{listed}\nTo call one, answer with\n{form}"
-    first, *others = messages
-    parts = [first["content"], text] if first["role"] == "system" else [text, first["content"]]
-    return [{**first, "content": "\n\n".join(filter(None, parts))}, *others]

@@ -23,5 +23,6 @@ DEEPSEEK = Form(
     ends=(pattern(BLANK, "```", BLANK, CALL_END), pattern(BLANK, CALL_END)),
     more=(_FENCED, _NAMED),
     closes=(pattern(BLANK, END),),
+    example=f"{BEGIN}{CALL}the name{SEPARATOR}an object{CALL_END}{END}",
     tokens=frozenset((END, CALL, SEPARATOR, CALL_END)),
 )

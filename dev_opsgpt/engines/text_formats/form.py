@@ -16,9 +16,10 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     are among ``objects`` too. One of ``ends`` may close a call; then comes another
     call that begins like one of ``more``, or one of ``closes``, or content.
 
-    ``forced`` is what stands before the JSON of a call that must be made. ``short_ids`` says that
-    the chat template takes ids of calls of nine letters and digits only. ``tokens`` are further
-    marks of the format that a tokenizer may have as special tokens.
+    ``example`` tells a model how to call a tool, where its template does not; empty for forms whose
+    templates do. ``forced`` is what stands before the JSON of a call that must be made.
+    ``short_ids`` says that the chat template takes ids of calls of nine letters and digits only.
+    ``tokens`` are further marks of the format that a tokenizer may have as special tokens.
     """
 
     think: tuple[str, str] = THINK
@@ -29,6 +30,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[Pattern, ...] = ()
     more: tuple[Pattern, ...] = ()
     closes: tuple[Pattern, ...] = ()
+    example: str = ""
     forced: str = ""
     short_ids: bool = False
     tokens: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ HERMES = Form(
     heads=_HEADS,
     objects=_HEADS,
     ends=(pattern(BLANK, CALL_END),),
+    example=f'{CALL}\n{{"name": the name, "arguments": an object}}\n{CALL_END}',
     forced=f"{CALL}\n",
     tokens=frozenset((CALL_END,)),
 )

@@ -7,6 +7,7 @@ import pytest
 from dev_opsgpt.engines.hf.params import Defaults
 from dev_opsgpt.engines.hf.prompt import prompt_of
 from dev_opsgpt.engines.hf.template import LINES_STOP, ChatTemplate
+from dev_opsgpt.engines.text_formats.deepseek import DEEPSEEK
 from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 
@@ -165,3 +166,14 @@ def test_tools_of_a_template_that_knows_none() -> None:
     result = "<tool_response>\n5\n</tool_response>"
     assert told.endswith(f"[user]hi[assistant]{call}[user]{result}\n{result}")
     assert own.render(chat(tools=[ADD], tool_choice="none"), {}) == "[user]hi"
+
+
+def test_tools_of_a_template_that_knows_calls_but_shows_none() -> None:
+    native = AS_TEXT.replace("{{ tools }}", "").replace("'<call>'", "'<｜tool▁calls▁begin｜>'")
+    own = template(native)
+    assert own.form is DEEPSEEK
+    assert not own.shows_tools
+    told = own.render(chat(messages=HISTORY, tools=[ADD]), {})
+    assert told.startswith("[user]You can call these tools:\n{")
+    assert "<｜tool▁sep｜>an object" in told
+    assert told.endswith('[tool]5<｜tool▁calls▁begin｜>{"a": 1}')

@@ -12,6 +12,8 @@ from dev_opsgpt.engines.text_formats.mistral import MAGISTRAL, MISTRAL
     ("template", "tokens", "form"),
     [
         ('<tool_call>\n{"name": ..., "arguments": ...}', (), HERMES),
+        ('<tool_call>\\n{\\"name\\": ..., \\"arguments\\": ...}', (), HERMES),
+        ("<tool_call><function={{ call.name }}>{{ call.arguments }}", (), PLAIN),
         ("{{ '<|python_tag|>' + call }}", (), LLAMA3),
         ('{"name": ..., "parameters": ...}', ("<|python_tag|>",), LLAMA3),
         ("{{ message }}", ("<|python_tag|>",), PLAIN),

@@ -136,6 +136,23 @@ async def test_embeddings(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -
     assert struct.unpack("<2f", base64.b64decode(data)) == (2.0, 0.5)
 
 
+async def test_many_vectors() -> None:
+    class Wide(ScriptedEngine):
+        async def embed(self, inputs: Any, request: Any) -> tuple[list[list[float]], int]:
+            return [[float(at), *[0.5] * 999] for at, _ in enumerate(inputs)], 7
+
+    worker = await start(Wide())
+    try:
+        async with openai.AsyncOpenAI(base_url=f"{worker.address}/v1", api_key=SECRET) as wide:
+            # By default the client asks for base64.
+            for fields in ({}, {"encoding_format": "float"}):
+                answer = await wide.embeddings.create(model="echo", input=["a"] * 100, **fields)
+                assert len(answer.data) == 100
+                assert answer.data[99].embedding == [99.0, *[0.5] * 999]
+    finally:
+        await worker.stop()
+
+
 async def test_rerank(http: httpx.AsyncClient) -> None:
     documents = ["b", "a a", {"text": "a", "id": 7}, "c"]
     body: dict[str, Any] = {"model": "echo", "query": "a", "documents": documents}

@@ -110,8 +110,8 @@ def finish(vectors: list[Vector], dimensions: int | None) -> list[list[float]]:
         found = found[:, :dimensions]
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         found = found / np.where(lengths == 0, np.float32(1), lengths)
-    numbers: list[list[float]] = found.tolist()
-    return numbers
+    # One by one: the event loop runs in between.
+    return [vector.tolist() for vector in found]
 
 
 def _prompt(config: SentenceConfig, inputs: list[str] | list[list[int]], name: str | None) -> str:

@@ -146,6 +146,8 @@ class ReadingEngine(ABC, Generic[Loaded, Result]):
 
     def _tried(self) -> Loaded:
         """The loaded model, which has read one row: not every model takes what it is given."""
+        if self._options.cache_tokens is not None:
+            raise EngineError("cache_tokens is set, and this model keeps nothing of what it reads.")
         loaded = self._load(self._options)
         reader = self._reader(loaded)
         try:

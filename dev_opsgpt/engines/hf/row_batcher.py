@@ -140,6 +140,8 @@ class RowBatcher(Generic[Row, Result]):
             self.batches += 1
             try:
                 results = await loop.run_in_executor(self._thread, self._read, rows)
+                if len(results) != len(rows):
+                    raise ValueError(f"{len(results)} results for {len(rows)} rows")
             except Exception as error:
                 told = _told(error)
                 for job, _, _ in chosen:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,16 @@ def near(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.shape == wanted.shape and bool(np.abs(found - wanted).max() < 1e-5)
 
 
+@cache
+def loaded(folder: Path) -> tuple[Any, Any]:
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return AutoTokenizer.from_pretrained(folder), model
+
+
 def alone(folder: Path, text: str) -> torch.Tensor:
     """What the model says of each token of one text, [tokens, width]."""
-    ids = AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, model = loaded(folder)
+    ids = tokenizer(text)["input_ids"]
     with torch.inference_mode():
         states: torch.Tensor = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
     return states
@@ -345,6 +352,11 @@ async def test_folders_that_are_damaged(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:20_000])
     with pytest.raises(EngineError, match="truncated"):
         await started(tmp_path)
+
+
+async def test_a_cache_that_there_is_none_of(folder: Path) -> None:
+    with pytest.raises(EngineError, match="cache_tokens"):
+        await started(folder, cache_tokens=100)
 
 
 async def test_other_types(folder: Path, engine: EncoderEngine) -> None:

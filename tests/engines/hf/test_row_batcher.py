@@ -150,6 +150,17 @@ async def test_a_failure_ends_the_requests_of_its_batch(
         assert await batcher.submit([1, 2]) == [2, 4]
 
 
+async def test_a_result_too_few_is_a_failure() -> None:
+    class Short(Model):
+        def read(self, rows: list[int]) -> list[int]:
+            return super().read(rows)[1:]
+
+    async with batching(Short()) as batcher:
+        for _ in range(2):
+            with pytest.raises(InternalError):
+                await batcher.submit([1, 2])
+
+
 async def test_stop_ends_what_waits_and_what_is_read() -> None:
     model = Model()
     model.gate.clear()

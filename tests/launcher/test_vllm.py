@@ -1,9 +1,17 @@
+import signal
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from dev_opsgpt.config import Settings
 from dev_opsgpt.engines.vllm.options import VllmOptions
 from dev_opsgpt.launcher.vllm import vllm_options
+from tests.support.processes import gone
+from tests.support.service import Service, serving
+from tests.support.vllm_standin import install, model
+
+MODEL = "tiny-chat"
 
 
 def options(**worker: Any) -> VllmOptions:
@@ -49,3 +57,32 @@ def test_pauses_grow() -> None:
     pause = options().pause
     assert [pause(1.0) for _ in range(3)] == [1.0, 2.0, 4.0]
     assert pause(3600.0) == 1.0
+
+
+async def test_the_service_with_a_model_of_vllm(tmp_path: Path) -> None:
+    """One hop: the worker stands still and is not missed. A release leaves nothing behind."""
+    fields = {
+        "llm_model_dict": {},
+        "VLLM_MODEL_DICT": {MODEL: str(model(tmp_path / "model"))},
+        "FSCHAT_MODEL_WORKERS": {MODEL: {"vllm_python": str(install(tmp_path / "standin"))}},
+    }
+    with serving(tmp_path, **fields) as service:
+        await service.expect(1)
+        [worker] = service.children("engine", MODEL)
+        [guardian] = worker.children()
+        [server] = guardian.children()
+        worker.send(signal.SIGSTOP)
+        try:
+            assert await says(service, "a b") == "a b"
+        finally:
+            worker.send(signal.SIGCONT)
+        assert "api_server.py:1] key ***" in service.logs()
+        await service.release(MODEL)
+        assert gone([worker, guardian, server], 10)
+
+
+async def says(service: Service, text: str) -> str:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+    async with httpx.AsyncClient(timeout=20) as client:
+        answer = await client.post(f"{service.gateway}/v1/chat/completions", json=body)
+    return str(answer.json()["choices"][0]["message"]["content"])

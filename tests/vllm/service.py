@@ -17,14 +17,16 @@ ARGS = {
     "max_num_batched_tokens": 4096,
     "enable_auto_tool_choice": True,
     "tool_call_parser": "hermes",
+    # Free to write spaces for ever, so small a model does.
+    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
 ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 START_TIMEOUT = 300.0
 
 
 @contextmanager
-def vllm_service(folder: Path, **worker: Any) -> Iterator[Service]:
-    """Runs it; ``worker`` are more options of the model's worker."""
+def vllm_service(folder: Path, path: str = MODEL, **worker: Any) -> Iterator[Service]:
+    """Runs it with the model at ``path``; ``worker`` are more options of the model's worker."""
     own = {
         "vllm_python": str(ensure_environment()),
         "engine_args": ARGS,
@@ -32,7 +34,7 @@ def vllm_service(folder: Path, **worker: Any) -> Iterator[Service]:
     }
     fields = {
         "llm_model_dict": {},
-        "VLLM_MODEL_DICT": {MODEL: MODEL},
+        "VLLM_MODEL_DICT": {MODEL: path},
         "FSCHAT_MODEL_WORKERS": {MODEL: own | worker},
     }
     with serving(folder, **fields) as service:

@@ -100,6 +100,8 @@ def _ours(options: VllmOptions, given: Mapping[str, Any], schema: Schema) -> dic
     # Lines for every request would be most of the log; the gateway writes its own.
     found["disable_uvicorn_access_log"] = True
     found["disable_fastapi_docs"] = True
+    # A tool that must be called is called by its schema, as with every engine.
+    found["tool_strict_level"] = "parameter"
     if options.context is not None:
         found["max_model_len"] = options.context
     found |= _parallel(options, given, schema)

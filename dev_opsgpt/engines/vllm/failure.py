@@ -8,7 +8,7 @@ from dev_opsgpt.transport.masking import mask
 _LONGEST = 400
 # What vLLM puts before a line: the process, the level, the time, the file.
 _PREFIX = re.compile(
-    r"^(?:\(\S+ pid=\d+\)\s*)?"
+    r"^(?:\(\S+ pid=\d+\) ?)?"
     r"(?:(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:.]+ \[[^\]]*\]\s?)?"
 )
 _RAISED = re.compile(r"^((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.*))?$")
@@ -23,7 +23,9 @@ _FOLLOWS = re.compile(
     r"(?i)engine core initialization failed|see root cause above|engine process failed to start"
     r"|engine core proc|EngineDeadError|worker proc .* died|cancelled"
 )
-_PLAIN = {"ValueError", "RuntimeError", "OSError", "Exception", "AssertionError"}
+# What pydantic says before what is wrong.
+_VALIDATION = re.compile(r"^\d+ validation errors? for \w+ (?:Value error, )?")
+_PLAIN = {"ValueError", "RuntimeError", "OSError", "Exception", "AssertionError", "ValidationError"}
 _SIGNALS = {9: "it was killed (kill -9, or the system had no memory left)", 11: "it crashed"}
 PORT_TAKEN = "its port was taken by another program"
 
@@ -65,6 +67,7 @@ def _raised(lines: Sequence[str]) -> str | None:
     more = _continued(lines, at + 1)
     text = f"{text} {more}".strip() if more else text
     name = match[1].rpartition(".")[2]
+    text = _VALIDATION.sub("", text)
     if not text:
         return name
     return text if name in _PLAIN else f"{name}: {text}"

@@ -12,8 +12,9 @@ from dev_opsgpt.engines.hf.description import describe, generation_config, load_
 from dev_opsgpt.engines.hf.devices import choose_dtype, place
 from dev_opsgpt.engines.hf.kind import kind_of
 from dev_opsgpt.engines.hf.options import HfOptions
+from dev_opsgpt.engines.hf.progress import Progress, logged
 from dev_opsgpt.engines.hf.sequence import LoadedModel
-from dev_opsgpt.engines.hf.source import Progress, folder_of, read_config
+from dev_opsgpt.engines.hf.source import folder_of, read_config
 from dev_opsgpt.engines.hf.weights import load_weights, quietly
 from dev_opsgpt.worker.engine import EngineError
 
@@ -21,9 +22,10 @@ from dev_opsgpt.worker.engine import EngineError
 def load(options: HfOptions, progress: Progress | None = None) -> LoadedModel:
     """Loads a model, and blocks for as long as that takes. Raises ``EngineError`` with one line.
 
-    ``progress`` hears what is being done and how much of it is, 0 to 1, from any thread.
+    ``progress`` hears what is being done and how much of it is, 0 to 1, from any thread; without
+    one it goes to the log.
     """
-    tell: Progress = progress or (lambda text, done: None)
+    tell: Progress = progress or logged(str(options.path))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     trust = options.trust_remote_code

@@ -1,15 +1,13 @@
 """Where a model in Hugging Face format lies: its folder, or what the hub has under its name."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dev_opsgpt.engines.hf.kind import Kind, kind_of
+from dev_opsgpt.engines.hf.progress import Progress
 from dev_opsgpt.worker.engine import EngineError
-
-Progress = Callable[[str, float], None]
-"""Called with what is done, for a person, and how much of it is over, 0 to 1. From any thread."""
 
 # Besides weights. Code is fetched only where it may be run.
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")

@@ -22,8 +22,8 @@ from dev_opsgpt.engines.hf.devices import Placement
 from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint, own_description
 from dev_opsgpt.engines.hf.int8 import to_int8
 from dev_opsgpt.engines.hf.options import HfOptions
+from dev_opsgpt.engines.hf.progress import Progress
 from dev_opsgpt.engines.hf.quantised import packed_format
-from dev_opsgpt.engines.hf.source import Progress
 from dev_opsgpt.engines.memory import available_memory
 from dev_opsgpt.worker.engine import EngineError
 

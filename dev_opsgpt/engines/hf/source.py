@@ -107,3 +107,13 @@ def _fetch(name: str, patterns: Sequence[str], progress: Progress | None) -> Pat
     raise EngineError(
         f"The model {name} is no folder here, and could not be downloaded: {why}."
     ) from None
+
+
+__all__ = [
+    "Progress",
+    "check_tokenizer_files",
+    "folder_of",
+    "kind_of_model",
+    "read_config",
+    "read_json",
+]

@@ -13,6 +13,7 @@ from torch import nn
 
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.engines.hf.pooling import activation
+from dev_opsgpt.engines.hf.progress import Progress
 from dev_opsgpt.engines.hf.reader import Reader, Row, load_reader
 from dev_opsgpt.engines.hf.reading_engine import ReadingEngine
 from dev_opsgpt.engines.hf.source import read_json
@@ -38,8 +39,8 @@ class CrossEncoderEngine(ReadingEngine[CrossEncoder, float]):
 
     only = "This model only reranks; use /v1/rerank."
 
-    def _load(self, options: HfOptions) -> CrossEncoder:
-        reader = load_reader(options, "AutoModelForSequenceClassification")
+    def _load(self, options: HfOptions, progress: Progress) -> CrossEncoder:
+        reader = load_reader(options, "AutoModelForSequenceClassification", progress=progress)
         config = reader.model.config
         if config.num_labels != 1:
             raise EngineError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.engines.hf.pooling import Head
+from dev_opsgpt.engines.hf.progress import Progress
 from dev_opsgpt.engines.hf.reader import Reader, Row, is_causal, load_reader
 from dev_opsgpt.engines.hf.reading_engine import ReadingEngine
 from dev_opsgpt.engines.hf.sentence_config import SentenceConfig, read_sentence_config
@@ -44,12 +45,16 @@ class EncoderEngine(ReadingEngine[Encoder, Vector]):
 
     only = "This model makes embeddings only; use /v1/embeddings."
 
-    def _load(self, options: HfOptions) -> Encoder:
-        folder = folder_of(
-            options.path, code=options.trust_remote_code, progress=lambda text, done: None
-        )
+    def _load(self, options: HfOptions, progress: Progress) -> Encoder:
+        folder = folder_of(options.path, code=options.trust_remote_code, progress=progress)
         config = read_sentence_config(folder, causal=is_causal(folder))
-        reader = load_reader(options, "AutoModel", inside=config.folder, longest=config.max_length)
+        reader = load_reader(
+            options,
+            "AutoModel",
+            progress=progress,
+            inside=config.folder,
+            longest=config.max_length,
+        )
         return Encoder(reader, config, Head(config, reader.width, reader.device))
 
     def _reader(self, loaded: Encoder) -> Reader:

@@ -26,7 +26,8 @@ from dev_opsgpt.engines.hf.description import (
 )
 from dev_opsgpt.engines.hf.devices import choose_dtype, place
 from dev_opsgpt.engines.hf.options import HfOptions
-from dev_opsgpt.engines.hf.source import Progress, folder_of, read_config, read_json
+from dev_opsgpt.engines.hf.progress import Progress
+from dev_opsgpt.engines.hf.source import folder_of, read_config, read_json
 from dev_opsgpt.engines.hf.weights import load_weights, quietly
 from dev_opsgpt.worker.engine import EngineError
 
@@ -99,9 +100,9 @@ def load_reader(
     options: HfOptions,
     kind: str,
     *,
+    progress: Progress,
     inside: Path | None = None,
     longest: int | None = None,
-    progress: Progress | None = None,
 ) -> Reader:
     """Loads a model, and blocks for as long as that takes. Raises ``EngineError``.
 
@@ -109,17 +110,16 @@ def load_reader(
     in the model's own. ``longest`` is what the model says of itself beyond its configuration;
     ``options.context`` goes before it, as far as there are positions.
     """
-    tell: Progress = progress or (lambda text, done: None)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     trust = options.trust_remote_code
-    folder = inside or folder_of(options.path, code=trust, progress=tell)
+    folder = inside or folder_of(options.path, code=trust, progress=progress)
     with quietly():
         description = _describe(folder, kind, trust)
         tokenizer = load_tokenizer(folder, trust)
         placement = place(options)
         dtype = choose_dtype(options.dtype, description.config, placement.device)
-        model = load_weights(description, options, placement, dtype, tell)
+        model = load_weights(description, options, placement, dtype, progress)
     text = model.config.get_text_config()
     text.use_cache = model.config.use_cache = False
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from dev_opsgpt.engines.hf.description import one_line
 from dev_opsgpt.engines.hf.options import HfOptions
+from dev_opsgpt.engines.hf.progress import Progress, logged
 from dev_opsgpt.engines.hf.reader import Reader, Row, length_of
 from dev_opsgpt.engines.hf.row_batcher import RowBatcher
 from dev_opsgpt.protocol.errors import Unavailable, Unsupported
@@ -25,7 +26,7 @@ class ReadingEngine(ABC, Generic[Loaded, Result]):
 
     Two threads serve it: one has the model, the other makes rows of texts and vectors of results,
     one request at a time, because a tokenizer is not made for more. ``default_params`` are for
-    models that write; nothing of them applies here.
+    models that write; nothing of them applies here. ``progress`` is told how the loading goes on.
     """
 
     only: ClassVar[str]
@@ -35,12 +36,13 @@ class ReadingEngine(ABC, Generic[Loaded, Result]):
         self, options: HfOptions, *, default_params: Mapping[str, Any] | None = None
     ) -> None:
         self._options = options
+        self.progress: Progress = logged(str(options.path))
         self._model: Loaded | None = None
         self._batcher: RowBatcher[Row, Result] | None = None
         self._aside: ThreadPoolExecutor | None = None
 
     @abstractmethod
-    def _load(self, options: HfOptions) -> Loaded:
+    def _load(self, options: HfOptions, progress: Progress) -> Loaded:
         """Loads the model, in the thread that will run it. Raises ``EngineError``."""
 
     @abstractmethod
@@ -148,7 +150,7 @@ class ReadingEngine(ABC, Generic[Loaded, Result]):
         """The loaded model, which has read one row: not every model takes what it is given."""
         if self._options.cache_tokens is not None:
             raise EngineError("cache_tokens is set, and this model keeps nothing of what it reads.")
-        loaded = self._load(self._options)
+        loaded = self._load(self._options, self.progress)
         reader = self._reader(loaded)
         try:
             self._read(loaded, [Row([0])])

@@ -308,10 +308,13 @@ async def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
 
 async def test_start_and_stop(folder: Path) -> None:
     engine = EncoderEngine(HfOptions(folder))
+    told: list[tuple[str, float]] = []
+    engine.progress = lambda text, done: told.append((text, done))
     assert engine.context_length == 0
     with pytest.raises(Unavailable):
         await embed(engine, "a")
     await engine.start()
+    assert told[-1] == ("reading weights", 1.0)
     with pytest.raises(EngineError, match="loaded already"):
         await engine.start()
     await engine.stop()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from dev_opsgpt import __version__
 from dev_opsgpt.protocol.fastchat import Load
 from dev_opsgpt.transport.client import Client
@@ -136,15 +138,18 @@ class WorkerRuntime:
                 await self._registration.registered.wait()
 
     def _load(self) -> Load:
+        memory = resident() or 0
         if self._hosted is not None:
-            return self._hosted.load
+            load = self._hosted.load
+            taken = None if load.taken is None else load.taken % COUNTED
+            return structs.replace(load, taken=taken, memory=memory)
         admission = self._admission
         return Load(
             admission.running,
             admission.waiting,
             admission.limit,
             admission.taken % COUNTED,
-            resident() or 0,
+            memory,
         )
 
     async def stop(self) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 
 RUNNING = b"vllm:num_requests_running"
 WAITING = b"vllm:num_requests_waiting"
+ENDED = b"vllm:request_success_total"
 
 _SAMPLE = re.compile(rb"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?(\s+\S.*)$")
 
 
-def load_of(page: bytes) -> tuple[int, int]:
-    """The requests that run and that wait, of all of vLLM's engines together."""
-    return _total(page, RUNNING), _total(page, WAITING)
+def load_of(page: bytes) -> tuple[int, int, int]:
+    """The requests that run, that wait, and that have come so far, of all of vLLM's engines
+    together."""
+    running, waiting = _total(page, RUNNING), _total(page, WAITING)
+    return running, waiting, _total(page, ENDED) + running + waiting
 
 
 def labelled(page: bytes, labels: Mapping[str, str]) -> bytes:

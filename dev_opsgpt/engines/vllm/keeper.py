@@ -87,8 +87,8 @@ class Keeper:
             asked(self._client, server, "/metrics", method="GET") as response,
         ):
             page = await response.read()
-        running, waiting = load_of(page)
-        self.load = Load(running, waiting, self._options.limit)
+        running, waiting, taken = load_of(page)
+        self.load = Load(running, waiting, self._options.limit, taken)
 
     async def _prepare(self) -> Command:
         options = self._options

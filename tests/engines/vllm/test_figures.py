@@ -25,5 +25,5 @@ def test_labels_are_added() -> None:
     assert lines[:2] == PAGE.decode().splitlines()[:2]
     assert lines[2] == f'vllm:num_requests_running{{{ours},engine="0",model_name="a}}b"}} 3.0'
     assert lines[5].endswith(" 4.0 1795790268")
-    assert lines[7] == f"process_open_fds{{{ours}}} 7.0"
-    assert lines[8] == f'odd{{{ours},exported_model="x",le="+Inf"}} 1'
+    assert lines[9] == f"process_open_fds{{{ours}}} 7.0"
+    assert lines[10] == f'odd{{{ours},exported_model="x",le="+Inf"}} 1'

@@ -1,19 +1,19 @@
 """The admin API of models: where they stand; loaded, unloaded, more or fewer replicas of them."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dev_opsgpt.gateway.admin import ERRORS, Allowed, guarded_by
+from dev_opsgpt.gateway.admin_models import ModelName
 from dev_opsgpt.gateway.controller_calls import ControllerCalls, Told
 from dev_opsgpt.protocol.errors import Conflict, ModelNotFound
 from dev_opsgpt.routing.cards import Phase, Standing
 
 # What an unload may take: the drain of its answers in flight, and then some.
 PATIENCE = 600.0
-
-Name = Annotated[str, Path(min_length=1, max_length=500)]
 
 
 class ModelProgress(BaseModel):
@@ -57,10 +57,26 @@ class ModelStates(BaseModel):
     data: list[ModelState]
 
 
-class ScaleModel(BaseModel):
-    """How many replicas there shall be."""
-
+class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: ModelName
+    """The model, as the configuration or as clients call it."""
+
+
+class LoadModel(_Body):
+    """What is to be loaded."""
+
+    seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """How long to wait for it; 0: not at all."""
+
+
+class UnloadModel(_Body):
+    """What is to be unloaded."""
+
+
+class ScaleModel(_Body):
+    """How many replicas there shall be."""
 
     replicas: Annotated[int, Field(ge=1, le=1024)]
 
@@ -71,17 +87,15 @@ class ModelAdmin:
     def __init__(self, calls: ControllerCalls) -> None:
         self._calls = calls
 
-    async def list(self) -> ModelStates:
-        """Where all models stand."""
-        return ModelStates(data=[_shown(standing) for standing in await self._calls.models()])
-
-    async def get(self, name: str) -> ModelState:
-        """Where one stands. Raises ``ModelNotFound``."""
+    async def list(self, name: str | None) -> ModelStates:
+        """Where all models stand, or one. Raises ``ModelNotFound``."""
         found = await self._calls.models()
-        for standing in sorted(found, key=lambda one: one.name != name):
-            if name in (standing.name, *standing.names):
-                return _shown(standing)
-        raise ModelNotFound(f"No launcher knows a local model '{name}'.", param="name")
+        if name is not None:
+            found = [_named(found, name)]
+        return ModelStates(data=[_shown(standing) for standing in found])
+
+    async def _get(self, name: str) -> ModelState:
+        return _shown(_named(await self._calls.models(), name))
 
     async def load(self, name: str, seconds: float) -> ModelState:
         """Has one loaded, and stay. Raises ``ModelNotFound``."""
@@ -89,15 +103,15 @@ class ModelAdmin:
 
     async def unload(self, name: str) -> ModelState:
         """Has one leave. Raises ``ModelNotFound``, ``Conflict``."""
-        await self.get(name)
+        await self._get(name)
         _check(await self._calls.unload(name, PATIENCE))
-        return await self.get(name)
+        return await self._get(name)
 
     async def scale(self, name: str, replicas: int) -> ModelState:
         """Has one served by so many replicas. Raises ``ModelNotFound``, ``Conflict``."""
-        await self.get(name)
+        await self._get(name)
         _check(await self._calls.scale(name, replicas, PATIENCE))
-        return await self.get(name)
+        return await self._get(name)
 
 
 def create_model_admin(admin: ModelAdmin, allowed: Allowed) -> APIRouter:
@@ -107,36 +121,36 @@ def create_model_admin(admin: ModelAdmin, allowed: Allowed) -> APIRouter:
     )
 
     @router.get("")
-    async def list_models() -> ModelStates:
+    async def list_local_models(
+        model: Annotated[str | None, Query(max_length=500, description="Only this one.")] = None,
+    ) -> ModelStates:
         """The local models that can be loaded, and where each stands."""
-        return await admin.list()
+        return await admin.list(model)
 
-    @router.post("/{name:path}/load")
-    async def load_model(
-        name: Name,
-        seconds: Annotated[
-            float, Query(ge=0, le=60, description="How long to wait for it; 0: not at all.")
-        ] = 0.0,
-    ) -> ModelState:
-        """Loads a model, which then stays; where it stands. Ask for it until it is loaded."""
-        return await admin.load(name, seconds)
+    @router.post("/load")
+    async def load_model(body: LoadModel) -> ModelState:
+        """Loads a model, which then stays. Unless it is waited for, ask where it stands."""
+        return await admin.load(body.model, body.seconds)
 
-    @router.post("/{name:path}/unload")
-    async def unload_model(name: Name) -> ModelState:
+    @router.post("/unload")
+    async def unload_model(body: UnloadModel) -> ModelState:
         """Unloads a model, when its answers in flight are over, until it is needed again."""
-        return await admin.unload(name)
+        return await admin.unload(body.model)
 
-    @router.post("/{name:path}/scale")
-    async def scale_model(name: Name, body: ScaleModel) -> ModelState:
+    @router.post("/scale")
+    async def scale_model(body: ScaleModel) -> ModelState:
         """Starts or stops replicas of a model until there are so many."""
-        return await admin.scale(name, body.replicas)
-
-    @router.get("/{name:path}")
-    async def get_model(name: Name) -> ModelState:
-        """Where a model stands."""
-        return await admin.get(name)
+        return await admin.scale(body.model, body.replicas)
 
     return router
+
+
+def _named(found: Sequence[Standing], name: str) -> Standing:
+    """The model that the configuration calls so, else one that clients do."""
+    for standing in sorted(found, key=lambda one: one.name != name):
+        if name in (standing.name, *standing.names):
+            return standing
+    raise ModelNotFound(f"No launcher knows a local model '{name}'.", param="model")
 
 
 def _check(told: Told) -> None:

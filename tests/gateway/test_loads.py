@@ -256,35 +256,56 @@ async def test_the_admin_api_of_models(tmp_path: Path) -> None:
     cards = [card("a", names=("a", "org/alias")), card("b")]
     async with running({}, **options) as stack, played(stack, *cards) as launcher:
 
-        async def call(method: str, path: str, **how: Any) -> Any:
-            found = await stack.client.request(method, f"/admin/models{path}", headers=ADMIN, **how)
+        async def call(what: str, model: str, **fields: Any) -> Any:
+            body = {"model": model, **fields}
+            found = await stack.client.post(f"/admin/models/{what}", json=body, headers=ADMIN)
+            return found.status_code, found.json()
+
+        async def listing(**query: str) -> Any:
+            found = await stack.client.get("/admin/models", params=query, headers=ADMIN)
             return found.status_code, found.json()
 
         assert (await stack.client.get("/admin/models")).status_code == 401
-        assert (await stack.client.post("/admin/models/a/load")).status_code == 401
-        status, found = await call("GET", "")
+        assert (await stack.client.post("/admin/models/load")).status_code == 401
+        status, found = await listing()
         assert status == 200
-        assert [(one["name"], one["state"]) for one in found["data"]] == [
-            ("a", "unloaded"),
-            ("b", "unloaded"),
-        ]
+        states = [(one["name"], one["state"]) for one in found["data"]]
+        assert states == [("a", "unloaded"), ("b", "unloaded")]
         launcher.go.clear()
-        status, found = await call("POST", "/org/alias/load?seconds=0.5")
+        status, found = await call("load", "org/alias", seconds=0.5)
         assert (status, found["state"]) == (200, "loading")
         assert found["progress"]["phase"] == "reading"
         launcher.go.set()
-        status, found = await call("POST", "/a/load?seconds=20")
+        status, found = await call("load", "a", seconds=20)
         assert (status, found["state"], found["replicas"]) == (200, "loaded", 1)
-        status, found = await call("POST", "/a/scale", json={"replicas": 3})
+        status, found = await call("scale", "a", replicas=3)
         assert (status, found["replicas"]) == (200, 3)
-        status, found = await call("POST", "/a/scale", json={"replicas": 1})
+        status, found = await call("scale", "a", replicas=1)
         assert (status, found["replicas"]) == (200, 1)
-        status, found = await call("POST", "/a/unload")
+        status, found = await listing(model="org/alias")
+        assert (status, [one["replicas"] for one in found["data"]]) == (200, [1])
+        status, found = await call("unload", "a")
         assert (status, found["state"]) == (200, "unloaded")
-        status, found = await call("POST", "/a/unload")
+        status, found = await call("unload", "a")
         assert (status, found["error"]["code"]) == (409, "conflict")
-        status, found = await call("POST", "/a/scale", json={"replicas": 0})
+        status, found = await call("scale", "a", replicas=0)
         assert (status, found["error"]["param"]) == (400, "replicas")
-        for method, path in (("GET", "/x"), ("POST", "/x/load"), ("POST", "/x/unload")):
-            status, found = await call(method, path)
-            assert (status, found["error"]["code"]) == (404, "model_not_found"), path
+        for what, fields in (("load", {}), ("unload", {}), ("scale", {"replicas": 1})):
+            status, found = await call(what, "x", **fields)
+            assert (status, found["error"]["code"]) == (404, "model_not_found"), what
+            assert found["error"]["param"] == "model"
+        status, found = await listing(model="x")
+        assert (status, found["error"]["param"]) == (404, "model")
+
+
+async def test_two_launchers_share_the_work() -> None:
+    bounds = Bounds(replicas=1)
+    async with (
+        running({}) as stack,
+        played(stack, card("a"), card("b"), bounds=bounds) as here,
+        played(stack, card("a"), card("b"), name="there", bounds=bounds) as there,
+    ):
+        answers = await asyncio.gather(*(ask(stack, model) for model in "abab"))
+        assert {answer.status_code for answer in answers} == {200}
+        assert sorted(here.loads() + there.loads()) == ["a", "b"]
+        assert len(here.loads()) == 1, "each has room for one"

@@ -49,6 +49,7 @@ async def test_rows_of_fastchat_workers_and_ours(controller: Any) -> None:
         *("address", "models", "kind", "speed", "queue_length", "running", "waiting", "limit"),
         *("draining", "beats", "launcher", "upstream_models", "multimodal"),
         *("context_length", "tools", "vision", "json_output"),
+        *("direct_url", "direct_salt"),
     }
 
 
@@ -85,6 +86,29 @@ async def test_abilities_are_checked(controller: Any, able: Any) -> None:
     body = registration(A, "m") | {"opsgpt": {"abilities": able}}
     assert (await api.post("/register_worker", body)).status_code == 400
     assert await api.workers() == {}
+
+
+async def test_a_server_beside_a_worker(controller: Any) -> None:
+    api = await controller()
+    direct = {"url": "http://10.0.0.1:55000", "salt": "s" * 16}
+    await api.register(A, "m", direct=direct)
+    row = (await api.workers())[A]
+    assert (row["direct_url"], row["direct_salt"]) == (direct["url"], direct["salt"])
+    await api.register(A, "m")
+    assert (await api.workers())[A]["direct_url"] is None
+    for wrong in ({"url": "file:///x"}, {"url": "http://u@h"}, {"salt": "short"}, {"url": ""}):
+        body = registration(B, "m") | {"opsgpt": {"direct": direct | wrong}}
+        assert (await api.post("/register_worker", body)).status_code == 400
+    assert set(await api.workers()) == {A}
+
+
+async def test_nobody_without_the_secret_names_a_server(controller: Any) -> None:
+    api = await controller(fastchat_workers=("*",))
+    direct = {"url": "http://10.0.0.1:55000", "salt": "s" * 16}
+    body = registration(A, "m") | {"opsgpt": {"direct": direct}}
+    assert (await api.post("/register_worker", body, headers={})).status_code == 200
+    row = (await api.workers())[A]
+    assert (row["kind"], row["direct_url"], row["direct_salt"]) == ("fastchat", None, None)
 
 
 async def test_heart_beats(controller: Any) -> None:

@@ -133,6 +133,10 @@ async def test_over_http(controller: Any) -> None:
         change = await lines.told()
         assert (change["upsert"], change["remove"]) == ([], [{"address": A, "reason": "left"}])
 
+        await api.call("/deregister_worker", {"worker_name": B, "returns": True})
+        change = await lines.told()
+        assert change["remove"] == [{"address": B, "reason": "unhealthy"}], "it comes back"
+
 
 async def test_many_changes_come_as_few_lines(controller: Any) -> None:
     api: Api = await controller()

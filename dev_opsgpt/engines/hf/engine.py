@@ -21,6 +21,7 @@ from dev_opsgpt.engines.hf.detokenizer import Detokenizer
 from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars
 from dev_opsgpt.engines.hf.loading import load
 from dev_opsgpt.engines.hf.options import HfOptions
+from dev_opsgpt.engines.hf.progress import Progress
 from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import Batcher, LoadedModel, Sampling
 from dev_opsgpt.engines.hf.template import ChatTemplate
@@ -50,7 +51,8 @@ class HfEngine:
 
     ``default_params`` are fields for requests that do not set them: those of sampling, ``stop``,
     ``max_tokens`` and ``chat_template_kwargs``. No more than ``options.parallel`` sequences run at
-    the same time; others wait in the order they came.
+    the same time; others wait in the order they came. ``progress``, if it is set before ``start``,
+    is told how the loading goes on, from any thread; else the log is.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class HfEngine:
         self._options = options
         self._given = default_params or {}
         self._now: _Ready | None = None
+        self.progress: Progress | None = None
 
     @property
     def context_length(self) -> int:
@@ -90,7 +93,7 @@ class HfEngine:
             raise EngineError("The model is loaded already.")
         # What can be known to be wrong without the model, before minutes of loading it.
         params.defaults_of(self._given, None)
-        loaded = await asyncio.to_thread(load, self._options)
+        loaded = await asyncio.to_thread(load, self._options, self.progress)
         ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
         await ready.batcher.start()
         self._now = ready

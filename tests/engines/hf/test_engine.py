@@ -395,7 +395,10 @@ async def test_default_params(folder: Path) -> None:
 
 async def test_stop_and_start(folder: Path) -> None:
     engine = HfEngine(HfOptions(path=folder, threads=1))
+    told: list[float] = []
+    engine.progress = lambda text, done: told.append(done)
     await engine.start()
+    assert told
     assert engine.abilities.tools
     assert engine.abilities.json_output
     steps = engine.chat(chat("tell", logit_bias=NEVER_END))

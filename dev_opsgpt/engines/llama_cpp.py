@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from dev_opsgpt.engines import llama_cpp_params as params
-from dev_opsgpt.engines.llama_cpp_chat import CHAT, COMPLETIONS, ChatPlanner, Plan
+from dev_opsgpt.engines.llama_cpp_chat import CHAT, ChatPlanner, Plan
 from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, generation_params, load
-from dev_opsgpt.engines.llama_cpp_server import LlamaServer
+from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
 from dev_opsgpt.engines.text_reader import PlainReader, TextReader
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -37,11 +37,17 @@ class _Loaded(msgspec.Struct):
 
 
 class LlamaCppEngine:
-    """A GGUF model behind the ``Engine`` interface.
+    """A GGUF model that reads and writes text, behind the ``Engine`` interface.
 
     ``default_params`` are sampling fields for requests that do not set them. No more than
     ``options.parallel`` sequences run at the same time; others wait in the order they came.
+
+    Made to be subclassed (``engine_class`` in ``llm_model_dict``): a subclass may change requests
+    and deltas in ``chat`` and ``complete``, and how the model is loaded in ``loading_params``.
     """
+
+    sees = False
+    """Whether the model takes images."""
 
     def __init__(
         self, options: LlamaOptions, *, default_params: Mapping[str, Any] | None = None
@@ -59,14 +65,14 @@ class LlamaCppEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar, and tools where the chat template shows them to the
-        model; nothing is known before the model is loaded."""
+        """Images where the model ``sees``, JSON by a grammar, and tools where the chat template
+        shows them to the model; nothing is known before the model is loaded."""
         if self._loaded is None:
             return Abilities()
         return Abilities(
             context_length=self._loaded.context_length,
             tools=self._loaded.tools,
-            vision=False,
+            vision=self.sees,
             json_output=True,
         )
 
@@ -78,21 +84,31 @@ class LlamaCppEngine:
         self._defaults = params.checked_defaults(self._given)
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(None, Gguf, self._options.path)
-        loading = generation_params(model, self._options)
+        loading = self.loading_params(model)
         server = await load(model, loading, self._options.parallel)
         try:
             props = await server.get("/props")
+            planner = await self.planner(server, props)
         except BaseException:
             await server.stop()
             raise
         self._loaded = _Loaded(
             model,
             server,
-            ChatPlanner(server, props.get("chat_template") or ""),
+            planner,
             Embedder(model, self._options),
             props["default_generation_settings"]["n_ctx"],
             props.get("chat_template_caps", {}).get("supports_tools"),
         )
+
+    def loading_params(self, model: Gguf) -> Any:
+        """xllamacpp's parameters to load the model with. Raises ``EngineError``."""
+        return generation_params(model, self._options)
+
+    async def planner(self, server: LlamaServer, props: Mapping[str, Any]) -> ChatPlanner:
+        """What puts chat requests to the loaded model; ``props`` is what llama.cpp says of it.
+        Raises ``EngineError``."""
+        return ChatPlanner(server, props.get("chat_template") or "")
 
     async def stop(self) -> None:
         """Ends every request and frees the model's memory."""
@@ -111,7 +127,7 @@ class LlamaCppEngine:
             # llama.cpp shows the chosen token only together with at least one of the likeliest.
             plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
         elif wanted is not None:
-            plan.body["logprobs"] = max(1, wanted)
+            plan.body["n_probs"] = max(1, wanted)
         stops = [] if request.must_call else params.stops_of(request, self._defaults)
         async with aclosing(self._generate(plan, stops, wanted, "messages")) as steps:
             async for delta in steps:
@@ -131,7 +147,7 @@ class LlamaCppEngine:
         plan.body |= self._sampling(request, index)
         wanted = params.wanted_logprobs(request)
         if wanted is not None:
-            plan.body["logprobs"] = max(1, wanted)
+            plan.body["n_probs"] = max(1, wanted)
         stops = params.stops_of(request, self._defaults)
         async with aclosing(self._generate(plan, stops, wanted, "prompt")) as steps:
             async for delta in steps:
@@ -147,9 +163,9 @@ class LlamaCppEngine:
         """Tokens of a text, of ids, or of messages under the model's chat template."""
         if isinstance(prompt, list):
             return len(prompt)
-        text = await self._ready.planner.prompt(prompt) if not isinstance(prompt, str) else prompt
-        body = {"content": text, "add_special": True, "parse_special": True}
-        return len((await self._ready.server.post("/tokenize", body))["tokens"])
+        if not isinstance(prompt, str):
+            return await self._ready.planner.count(prompt)
+        return await self._ready.planner.count_text(prompt)
 
     async def running(self) -> int:
         """How many of llama.cpp's slots are at work."""

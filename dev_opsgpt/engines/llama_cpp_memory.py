@@ -34,15 +34,16 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min(free, max(0, bound - used))
 
 
-def check_memory(model: Gguf, tokens: int, *, gpu_layers: int) -> None:
-    """Raises ``EngineError`` where weights and cache for ``tokens`` tokens cannot fit.
+def check_memory(model: Gguf, tokens: int, *, gpu_layers: int, more: int = 0) -> None:
+    """Raises ``EngineError`` where weights, cache for ``tokens`` tokens and ``more`` bytes cannot
+    fit.
 
     With a GPU in use nothing is said: what goes where is llama.cpp's decision.
     """
     if uses_gpu(gpu_layers):
         return
     available = available_memory()
-    needed = model.size + model.cache_bytes(tokens)
+    needed = model.size + model.cache_bytes(tokens) + more
     if available is not None and needed > available:
         raise EngineError(
             f"The model {model.path} does not fit into memory: it needs about "

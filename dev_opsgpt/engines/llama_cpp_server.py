@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import xllamacpp
 
+from dev_opsgpt.engines.llama_cpp_stream import CompletionReader
 from dev_opsgpt.protocol.errors import (
     ApiError,
     ContextLengthExceeded,
@@ -34,6 +35,7 @@ from dev_opsgpt.worker.openai_stream import StreamReader
 
 log = logging.getLogger(__name__)
 
+COMPLETIONS = "/completion"
 # A long prompt is silent work: nothing bounds it but the client's patience.
 READ_TIMEOUT = 86_400.0
 STOP_TIMEOUT = 20.0
@@ -101,18 +103,16 @@ class LlamaServer:
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Delta, None]:
         """The deltas of a streamed answer, each with the running usage, the last with the finish
         reason. Closing the generator ends the request. Raises ``ApiError``."""
-        asked = {
-            **body,
-            "stream": True,
-            "timings_per_token": True,
-            "return_progress": True,
-            "stream_options": {"include_usage": True},
-        }
+        native = path == COMPLETIONS
+        asked = {**body, "stream": True, "return_progress": True}
+        if not native:
+            # OpenAI's form of a stream tells the tokens so far by its timings only.
+            asked |= {"timings_per_token": True, "stream_options": {"include_usage": True}}
         response = await self._send("POST", path, msgspec.json.encode(asked))
         try:
             if response.status != 200:
                 raise _mapped(answer_error(response.status, await response.read()))
-            reader = StreamReader()
+            reader = CompletionReader() if native else StreamReader()
             try:
                 while piece := await response.next():
                     for delta in reader.feed(piece):

@@ -49,6 +49,8 @@ def pixels_of(data: bytes, *, side: int, most: int) -> bytes:
     if header is None:
         raise BrokenImage
     try:
+        with Image.open(BytesIO(data), formats=(header.format,)) as whole:
+            whole.verify()  # checksums, of PNG: its pixels can be there and its end missing
         with Image.open(BytesIO(data), formats=(header.format,)) as image:
             if image.width * image.height > most:
                 raise BrokenImage

@@ -54,16 +54,19 @@ class Site:
         self.answers: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.port = 0
+        self.served = asyncio.Semaphore(0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.asked.append(head)
-        answer = self.answers[head.split(" ")[1]]
-        if answer:
-            writer.write(answer)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.asked.append(head)
+            if answer := self.answers[head.split(" ")[1]]:
+                writer.write(answer)
+            else:
+                await reader.read()  # says nothing until the other side hangs up
+        finally:
             writer.close()
-        else:
-            await reader.read()  # says nothing until the other side hangs up
+            self.served.release()
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         if host.endswith(".invalid"):
@@ -88,6 +91,8 @@ async def site() -> AsyncIterator[Site]:
     site.port = server.sockets[0].getsockname()[1]
     async with server:
         yield site
+        for _ in site.asked:
+            await site.served.acquire()
 
 
 async def test_an_image_is_fetched(site: Site) -> None:

@@ -6,9 +6,10 @@ text, ``stop_strings``.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,8 @@ from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Embedding
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
 from dev_opsgpt.worker.stop_strings import StopFilter
 
+NOTHING = Delta()
+
 
 class _Loaded(msgspec.Struct):
     """What there is while a model is loaded."""
@@ -34,6 +37,16 @@ class _Loaded(msgspec.Struct):
     embedder: Embedder
     context_length: int
     tools: bool | None
+
+
+class _Call(NamedTuple):
+    """How a request is put to llama.cpp, and what is to be done with what comes: the strings that
+    end it, how many of the likeliest tokens to show, the field to blame for a fault."""
+
+    plan: Plan
+    stops: list[str]
+    wanted: int | None
+    param: str
 
 
 class LlamaCppEngine:
@@ -117,41 +130,17 @@ class LlamaCppEngine:
             await loaded.embedder.stop()
             await loaded.server.stop()
 
-    async def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
+    def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
         """Answers the messages: one sequence."""
-        params.check_chat(request)
-        plan = await self._ready.planner.plan(request)
-        plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
-        if wanted is not None and plan.route == CHAT:
-            # llama.cpp shows the chosen token only together with at least one of the likeliest.
-            plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
-        elif wanted is not None:
-            plan.body["n_probs"] = max(1, wanted)
-        stops = [] if request.must_call else params.stops_of(request, self._defaults)
-        async with aclosing(self._generate(plan, stops, wanted, "messages")) as steps:
-            async for delta in steps:
-                yield delta
+        return self._generate(partial(self._chat_call, request, index))
 
-    async def complete(
+    def complete(
         self, request: CompletionRequest, prompt: str | list[int], *, index: int = 0
     ) -> AsyncGenerator[Delta, None]:
         """Continues the prompt: one sequence."""
-        params.check_completion(request)
-        if not isinstance(prompt, str):
-            params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
         if request.max_tokens == 0:
-            yield await self._nothing(prompt)
-            return
-        plan = Plan(COMPLETIONS, {"prompt": prompt or self._beginning()}, PlainReader())
-        plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
-        if wanted is not None:
-            plan.body["n_probs"] = max(1, wanted)
-        stops = params.stops_of(request, self._defaults)
-        async with aclosing(self._generate(plan, stops, wanted, "prompt")) as steps:
-            async for delta in steps:
-                yield delta
+            return self._nothing(request, prompt)
+        return self._generate(partial(self._completion_call, request, prompt, index))
 
     async def embed(
         self, inputs: list[str] | list[list[int]], request: EmbeddingRequest
@@ -188,29 +177,66 @@ class LlamaCppEngine:
         eos = metadata.get("tokenizer.ggml.eos_token_id", 0)
         return [int(metadata.get("tokenizer.ggml.bos_token_id", eos))]
 
-    async def _nothing(self, prompt: str | list[int]) -> Delta:
+    async def _chat_call(self, request: ChatRequest, index: int) -> _Call:
+        params.check_chat(request)
+        plan = await self._ready.planner.plan(request)
+        plan.body |= self._sampling(request, index)
+        wanted = params.wanted_logprobs(request)
+        if wanted is not None and plan.route == CHAT:
+            # llama.cpp shows the chosen token only together with at least one of the likeliest.
+            plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
+        elif wanted is not None:
+            plan.body["n_probs"] = max(1, wanted)
+        stops = [] if request.must_call else params.stops_of(request, self._defaults)
+        return _Call(plan, stops, wanted, "messages")
+
+    async def _completion_call(
+        self, request: CompletionRequest, prompt: str | list[int], index: int
+    ) -> _Call:
+        self._check(request, prompt)
+        plan = Plan(COMPLETIONS, {"prompt": prompt or self._beginning()}, PlainReader())
+        plan.body |= self._sampling(request, index)
+        wanted = params.wanted_logprobs(request)
+        if wanted is not None:
+            plan.body["n_probs"] = max(1, wanted)
+        return _Call(plan, params.stops_of(request, self._defaults), wanted, "prompt")
+
+    def _check(self, request: CompletionRequest, prompt: str | list[int]) -> None:
+        params.check_completion(request)
+        if not isinstance(prompt, str):
+            params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
+
+    async def _nothing(
+        self, request: CompletionRequest, prompt: str | list[int]
+    ) -> AsyncGenerator[Delta, None]:
         """The answer to ``max_tokens: 0``, where llama.cpp would generate one token."""
+        self._check(request, prompt)
         tokens = await self.count_tokens(prompt)
         if tokens > self.context_length:
             raise ContextLengthExceeded(
                 f"The input has {tokens} tokens; this model takes at most {self.context_length}.",
                 param="prompt",
             )
-        return Delta(finish_reason="length", usage=Usage(tokens, 0))
+        yield Delta(finish_reason="length", usage=Usage(tokens, 0))
 
-    async def _generate(
-        self, plan: Plan, stops: list[str], wanted: int | None, param: str
-    ) -> AsyncGenerator[Delta, None]:
+    async def _generate(self, asked: Callable[[], Awaitable[_Call]]) -> AsyncGenerator[Delta, None]:
+        plan, stops, wanted, param = await asked()
         reader, stopping = plan.reader, StopFilter(stops)
+        # Text that is the answer as it comes needs nobody to look at it.
+        plain = type(reader) is PlainReader and not stops
         reason = "stop"
         usage = None
-        server = self._ready.server
-        async with self._slots, aclosing(server.stream(plan.route, plan.body)) as steps:
+        stream = self._ready.server.stream(plan.route, plan.body, counted=not plain)
+        async with self._slots, aclosing(stream) as steps:
             try:
                 async for delta in steps:
                     usage, delta.usage = delta.usage or usage, None
                     reason, delta.finish_reason = delta.finish_reason or reason, None
                     _limit_logprobs(delta, wanted)
+                    if plain:
+                        if delta != NOTHING:
+                            yield delta
+                        continue
                     for shown in _shown(reader.feed(delta), stopping):
                         yield shown
                     if stopping.stopped or reader.done:
@@ -228,7 +254,7 @@ def _shown(deltas: Iterator[Delta], stopping: StopFilter) -> Iterator[Delta]:
     """What may be shown of the deltas, up to a stop string."""
     for delta in deltas:
         shown = stopping.feed(delta)
-        if shown != Delta():
+        if shown != NOTHING:
             yield shown
         if stopping.stopped:
             return
@@ -241,7 +267,7 @@ def _rest(reader: TextReader, stopping: StopFilter) -> Iterator[Delta]:
     yield from _shown(reader.end(), stopping)
     if not stopping.stopped:
         rest = stopping.flush()
-        if rest != Delta():
+        if rest != NOTHING:
             yield rest
 
 

@@ -1,8 +1,8 @@
 """Fewer and larger pieces of a stream, where a model is fast.
 
 A token costs a small model a fraction of a millisecond, and as much again to carry through worker
-and gateway one by one. Nobody sees the difference between a token a millisecond and five tokens
-every five; a slow model's tokens are never held back.
+and gateway one by one. Nobody sees the difference between a token a millisecond and sixteen of them
+every sixteen; a slower model's tokens are never held back.
 """
 
 import time
@@ -12,8 +12,8 @@ from dev_opsgpt.worker.engine import Delta
 
 
 class Pace:
-    """Says how long to wait before the next piece is read, so that there is one in ``seconds`` at
-    most. ``clock`` gives seconds."""
+    """Says how long to wait before the next piece is read. ``seconds`` is the time between two
+    pieces of a model that needs less than half of it for a token; ``clock`` gives seconds."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -21,15 +21,16 @@ class Pace:
         self._last = clock() - seconds
 
     def wait(self) -> float:
-        """To be asked after each piece: the seconds to wait, 0 after a piece that came long after
-        the one before it."""
+        """To be asked after each piece: the seconds to wait, 0 after a piece that did not come
+        shortly after the one before it."""
         now = self._clock()
         passed, self._last = now - self._last, now
-        if passed >= self._seconds:
+        if passed >= self._seconds / 2:
             return 0.0
         # The next piece is counted from when it is read.
-        self._last += self._seconds - passed
-        return self._seconds - passed
+        rest = self._seconds - max(0.0, passed)
+        self._last += rest
+        return rest
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:

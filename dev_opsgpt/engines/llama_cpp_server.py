@@ -42,9 +42,9 @@ COMPLETIONS = "/completion"
 READ_TIMEOUT = 86_400.0
 STOP_TIMEOUT = 20.0
 SLOTS_INTERVAL = 0.01
-# Seconds between two pieces of one stream, where the model is faster than that: what it generates
-# in the meantime comes in one piece. Half the time that a screen needs for a picture.
-PIECE = 0.008
+# Seconds between two pieces of one stream of a fast model: what it generates in the meantime comes
+# in one piece. As long as a screen needs for a picture.
+PIECE = 0.016
 _NO_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "Insufficient memory")
 
 

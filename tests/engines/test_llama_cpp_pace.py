@@ -17,13 +17,15 @@ def test_a_fast_model_is_read_once_a_while() -> None:
     assert round(pace.wait(), 6) == 0.006
     clock.now += 0.006  # waited
     assert round(pace.wait(), 6) == 0.01
+    clock.now += 0.016  # waited, and nothing more came for a while
+    assert pace.wait() == 0
 
 
 def test_a_slow_one_is_never_held_back() -> None:
     clock = Clock()
     pace = Pace(0.01, clock)
     for _ in range(5):
-        clock.now += 0.0101
+        clock.now += 0.0051
         assert pace.wait() == 0
 
 

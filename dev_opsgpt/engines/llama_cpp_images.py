@@ -18,11 +18,12 @@ from dev_opsgpt.worker.images import (
 
 
 class ImageReader:
-    """Reads the images of requests under ``rules``; ``fetcher`` is for those given by address."""
+    """Reads the images of requests under ``rules``; ``fetcher`` is for those given by address,
+    where that is allowed."""
 
     def __init__(self, rules: ImageRules, fetcher: Fetcher | None = None) -> None:
         self._rules = rules
-        self._fetcher = fetcher or Fetcher(rules.size)
+        self._fetcher = fetcher or Fetcher(rules.size) if rules.addresses else None
         # One decoder at a time: an image takes far more memory open than it does as a file.
         self._decoding = asyncio.Lock()
 
@@ -33,7 +34,7 @@ class ImageReader:
 
     async def _one(self, found: FoundImage) -> str:
         url = found.part.image_url.url
-        if self._rules.addresses and is_address(url):
+        if self._fetcher is not None and is_address(url):
             data = await self._fetcher.fetch(url, found.path)
         else:
             data = data_of(url, found.path, self._rules)

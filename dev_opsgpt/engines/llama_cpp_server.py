@@ -125,9 +125,9 @@ class LlamaServer:
     async def stream(
         self, path: str, body: dict[str, Any], *, counted: bool = True
     ) -> AsyncGenerator[Delta, None]:
-        """The deltas of a streamed answer, each with the usage so far where it is ``counted``, the
-        last with the finish reason and the usage. Closing the generator ends the request. Raises
-        ``ApiError``."""
+        """The deltas of a streamed answer, the last with the finish reason and the usage. Where it
+        is ``counted`` there is one for each token, with the usage so far. Closing the generator
+        ends the request. Raises ``ApiError``."""
         native = path == COMPLETIONS
         asked = {**body, "stream": True, "return_progress": True}
         if not native:
@@ -141,11 +141,13 @@ class LlamaServer:
             pace = Pace(PIECE)
             try:
                 while piece := await response.next():
-                    deltas = joined(reader.feed(piece))
-                    if deltas and counted:
-                        deltas[-1].usage = reader.usage
-                    for delta in deltas:
-                        yield delta
+                    if counted:
+                        for delta in reader.feed(piece):
+                            delta.usage = reader.usage
+                            yield delta
+                    else:
+                        for delta in joined(reader.feed(piece)):
+                            yield delta
                     if rest := pace.wait():
                         await response.gather(rest)
                 yield reader.end()

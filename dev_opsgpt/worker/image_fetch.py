@@ -60,16 +60,17 @@ class Fetcher:
         self._seconds = seconds
         self._resolve = resolve
         self._allowed = allowed
-        self._tls = tls
+        self._tls = tls if tls is not None else ssl.create_default_context()
 
     async def fetch(self, url: str, path: str) -> bytes:
         """The bytes at ``url``. Raises ``InvalidRequest`` at ``path``."""
         try:
             # No proxy from the environment: it would resolve the name once more, unchecked.
-            verify = self._tls if self._tls is not None else ssl.create_default_context()
             async with (
                 asyncio.timeout(self._seconds),
-                httpx.AsyncClient(verify=verify, trust_env=False, timeout=self._seconds) as client,
+                httpx.AsyncClient(
+                    verify=self._tls, trust_env=False, timeout=self._seconds
+                ) as client,
             ):
                 for _ in range(REDIRECTS + 1):
                     found = await self._once(client, url, path)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
+from dev_opsgpt.engines.llama_cpp_images import ImageReader
 from dev_opsgpt.engines.llama_cpp_vision import LlamaCppVisionEngine
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unsupported
 from dev_opsgpt.worker.engine import EngineError
+from dev_opsgpt.worker.image_fetch import Fetcher
 from dev_opsgpt.worker.images import ImageRules
 
 from .answers import ADD, WEATHER, Answer, ask, chat
@@ -277,4 +279,33 @@ async def test_projectors_that_do_not_fit(model: Path, projector: Path, tmp_path
         with pytest.raises(EngineError, match=words) as error:
             await engine.start()
         assert "\n" not in str(error.value)
+        await engine.stop()
+
+
+class Shelf(Fetcher):
+    """Gives pictures that are fetched from nowhere."""
+
+    async def fetch(self, url: str, path: str) -> bytes:
+        return picture(BLUE) if url.endswith("blue.png") else b"hello"
+
+
+async def test_images_by_address(model: Path, projector: Path) -> None:
+    options, rules = LlamaOptions(path=model, context=512, parallel=1), ImageRules(addresses=True)
+    engine = LlamaCppVisionEngine(options, projector, rules=rules)
+    engine._images = ImageReader(rules, Shelf(rules.size))
+    await engine.start()
+    try:
+        fetched = await look(engine, image("https://example.com/blue.png"))
+        assert fetched.content == (await look(engine, image(BLUE))).content
+        with pytest.raises(InvalidRequest, match="is not an image") as caught:
+            await look(engine, image("https://example.com/red.png"))
+        assert caught.value.param == "messages.0.content.0.image_url.url"
+    finally:
+        await engine.stop()
+    engine = LlamaCppVisionEngine(options, projector, rules=rules)
+    await engine.start()
+    try:
+        with pytest.raises(InvalidRequest, match="not a public one"):
+            await look(engine, image("http://localhost:1/a.png"))
+    finally:
         await engine.stop()

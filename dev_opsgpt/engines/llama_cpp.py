@@ -6,7 +6,7 @@ text, ``stop_strings``.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,13 +19,12 @@ from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import LlamaOptions, generation_params, load
 from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
-from dev_opsgpt.engines.text_reader import PlainReader, TextReader
+from dev_opsgpt.engines.shown_text import NOTHING, limit_logprobs, rest, shown
+from dev_opsgpt.engines.text_reader import PlainReader
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
 from dev_opsgpt.worker.stop_strings import StopFilter
-
-NOTHING = Delta()
 
 
 class _Loaded(msgspec.Struct):
@@ -232,52 +231,22 @@ class LlamaCppEngine:
                 async for delta in steps:
                     usage, delta.usage = delta.usage or usage, None
                     reason, delta.finish_reason = delta.finish_reason or reason, None
-                    _limit_logprobs(delta, wanted)
+                    limit_logprobs(delta, wanted)
                     if plain:
                         if delta != NOTHING:
                             yield delta
                         continue
-                    for shown in _shown(reader.feed(delta), stopping):
-                        yield shown
+                    for visible in shown(reader.feed(delta), stopping):
+                        yield visible
                     if stopping.stopped or reader.done:
                         break
             except InvalidRequest as error:
                 error.param = error.param or param
                 raise
-        for shown in _rest(reader, stopping):
-            yield shown
+        for visible in rest(reader, stopping):
+            yield visible
         finish = "stop" if stopping.stopped else reader.finish(reason)
         yield Delta(finish_reason=finish, usage=usage)
-
-
-def _shown(deltas: Iterator[Delta], stopping: StopFilter) -> Iterator[Delta]:
-    """What may be shown of the deltas, up to a stop string."""
-    for delta in deltas:
-        shown = stopping.feed(delta)
-        if shown != NOTHING:
-            yield shown
-        if stopping.stopped:
-            return
-
-
-def _rest(reader: TextReader, stopping: StopFilter) -> Iterator[Delta]:
-    """What was held back when the text ended."""
-    if stopping.stopped:
-        return
-    yield from _shown(reader.end(), stopping)
-    if not stopping.stopped:
-        rest = stopping.flush()
-        if rest != NOTHING:
-            yield rest
-
-
-def _limit_logprobs(delta: Delta, wanted: int | None) -> None:
-    """llama.cpp was asked for at least one of the likeliest tokens; shown is what was asked of
-    us, and no entry for the token that ended the text."""
-    if wanted is None:
-        delta.logprobs = []
-    for entry in delta.logprobs:
-        entry.top = entry.top[:wanted]
 
 
 __all__ = ["LlamaCppEngine", "LlamaOptions"]

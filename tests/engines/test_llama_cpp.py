@@ -297,7 +297,7 @@ async def test_hanging_up_during_a_long_prompt_frees_the_slot(tmp_path: Path) ->
 async def test_stop_frees_and_start_loads_again(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = LlamaCppEngine(LlamaOptions(path=model, context=512, parallel=2))
+    engine = LlamaCppEngine(LlamaOptions(path=model, context=4096, parallel=2))
     await engine.start()
     await engine.stop()
     before = len(os.listdir("/proc/self/task"))

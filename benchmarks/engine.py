@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import large_model
 from benchmarks.cluster import ENTRY, Cluster
 from benchmarks.load import LoadFailed
 from benchmarks.processes import Process, free_port
@@ -19,63 +20,88 @@ from dev_opsgpt.protocol.sse import Decoder
 from dev_opsgpt.transport.client import Client, Origin
 
 MODEL = "tiny-chat"
+LARGE = "134M, Q4_0"
 FILE = Path(__file__).parents[1] / "llm_models" / "tiny-chat.gguf"
 CONCURRENT = (1, 8)
 MAX_TOKENS = 128
 
 
 class TokenFigures(msgspec.Struct, frozen=True):
-    """Generated tokens a second with so many requests at a time, the median of the rounds."""
+    """Generated tokens a second with so many requests at a time, the median of the rounds;
+    ``ratio`` is that of the rounds' own ratios, for what else the machine does changes from round
+    to round."""
 
     concurrent: int
     raw: float
     ours: float
+    ratio: float = 0.0
+    model: str = MODEL
 
 
 def measure(
     folder: Path, *, rounds: int, seconds: int, say: Callable[[str], None]
 ) -> list[TokenFigures]:
-    """Both paths, in turn. Raises ``StartFailed``, ``LoadFailed``."""
+    """Both paths, in turn, with the embedded model and with one of a real one's size. Raises
+    ``StartFailed``, ``LoadFailed``."""
     folder.mkdir(parents=True)
-    body = request_body()
-    with ExitStack() as stack:
-        raw = _start_raw(folder, stack)
-        ours = _start_ours(folder, stack)
-        urls = {"raw": raw, "ours": ours}
-        for url in urls.values():
-            asyncio.run(tokens_per_second(url, body, 1, 0.5))
-        found = []
-        for concurrent in CONCURRENT:
-            rates: dict[str, list[float]] = {name: [] for name in urls}
-            for number in range(rounds):
-                for name, url in urls.items():
-                    say(f"engine, {concurrent} at a time, round {number + 1} of {rounds}: {name}")
-                    rate = asyncio.run(tokens_per_second(url, body, concurrent, seconds))
-                    rates[name].append(rate)
-            middle = {name: statistics.median(values) for name, values in rates.items()}
-            found.append(TokenFigures(concurrent, middle["raw"], middle["ours"]))
+    files = {MODEL: FILE, LARGE: large_model.write_model(folder / "large.gguf")}
+    found = []
+    for number, (name, file) in enumerate(files.items()):
+        place = folder / str(number)
+        place.mkdir()
+        with ExitStack() as stack:
+            urls = {"raw": _start_raw(file, place, stack), "ours": _start_ours(file, place, stack)}
+            rates = _Rates(urls, request_body(file), seconds)
+            for concurrent in CONCURRENT:
+                for turn in range(rounds):
+                    say(f"engine, {name}, {concurrent} at a time, round {turn + 1} of {rounds}")
+                    rates.take(concurrent)
+                found.append(rates.figures(concurrent, name))
     return found
 
 
-def _start_raw(folder: Path, stack: ExitStack) -> str:
+class _Rates:
+    """Measures the paths behind ``urls`` one after the other, round by round."""
+
+    def __init__(self, urls: Mapping[str, str], body: bytes, seconds: float) -> None:
+        self._urls = urls
+        self._body = body
+        self._seconds = seconds
+        self._taken: dict[int, list[dict[str, float]]] = {}
+        for url in urls.values():  # warm
+            asyncio.run(tokens_per_second(url, body, 1, 0.5))
+
+    def take(self, concurrent: int) -> None:
+        """One round. Raises ``LoadFailed``."""
+        self._taken.setdefault(concurrent, []).append(
+            {
+                name: asyncio.run(tokens_per_second(url, self._body, concurrent, self._seconds))
+                for name, url in self._urls.items()
+            }
+        )
+
+    def figures(self, concurrent: int, model: str) -> TokenFigures:
+        """The medians of the rounds."""
+        rounds = self._taken[concurrent]
+        raw = statistics.median(one["raw"] for one in rounds)
+        ours = statistics.median(one["ours"] for one in rounds)
+        ratio = statistics.median(one["ours"] / one["raw"] for one in rounds)
+        return TokenFigures(concurrent, raw, ours, ratio, model)
+
+
+def _start_raw(file: Path, folder: Path, stack: ExitStack) -> str:
     port = free_port()
-    argv = [
-        sys.executable,
-        "-m",
-        "benchmarks.raw_llama",
-        str(FILE),
-        str(port),
-        str(max(CONCURRENT)),
-    ]
+    parallel = str(max(CONCURRENT))
+    argv = [sys.executable, "-m", "benchmarks.raw_llama", str(file), str(port), parallel]
     process = Process(argv, folder / "raw.log")
     stack.callback(process.stop)
     process.wait_for(f"http://127.0.0.1:{port}/health")
     return f"http://127.0.0.1:{port}/v1"
 
 
-def _start_ours(folder: Path, stack: ExitStack) -> str:
+def _start_ours(file: Path, folder: Path, stack: ExitStack) -> str:
     settings = {
-        "llm_model_dict": {MODEL: {"local_model_path": str(FILE)}},
+        "llm_model_dict": {MODEL: {"local_model_path": str(file)}},
         "FSCHAT_MODEL_WORKERS": {"default": {"limit_worker_concurrency": max(CONCURRENT)}},
     }
     cluster = Cluster(folder, settings)
@@ -87,10 +113,10 @@ def _start_ours(folder: Path, stack: ExitStack) -> str:
     return f"{cluster.gateway}/v1"
 
 
-def request_body() -> bytes:
+def request_body(file: Path) -> bytes:
     """A streamed request whose answer does not end before ``MAX_TOKENS``, so that both sides
     generate the same number of tokens."""
-    end = Gguf(FILE).metadata["tokenizer.ggml.eos_token_id"]
+    end = Gguf(file).metadata["tokenizer.ggml.eos_token_id"]
     value = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "Hello! What is your name?"}],

@@ -88,11 +88,17 @@ def targets_table(scenarios: Mapping[str, Mapping[str, Figures]]) -> str:
 def engine_table(figures: Sequence[TokenFigures]) -> str:
     """Tokens a second through the whole path beside the engine's own listener."""
     rows = [
-        [str(one.concurrent), f"{one.raw:,.0f}", f"{one.ours:,.0f}", f"{one.ours / one.raw:.2f}"]
+        [
+            one.model,
+            str(one.concurrent),
+            f"{one.raw:,.0f}",
+            f"{one.ours:,.0f}",
+            f"{one.ratio or one.ours / one.raw:.2f}",
+        ]
         for one in figures
     ]
     return markdown(
-        ["concurrent", "llama.cpp's own server", "gateway, worker, engine", "ratio"], rows
+        ["model", "concurrent", "llama.cpp's own server", "gateway, worker, engine", "ratio"], rows
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dev_opsgpt.config.check_transformers import transformers_keys
-from dev_opsgpt.config.models import OnlineModel
+from dev_opsgpt.config.models import LocalModel, OnlineModel
 from dev_opsgpt.config.paths import is_hub_name, is_loopback, resolve_model_path
 from dev_opsgpt.config.plan import declared_models, kind_of, undeclared, wanted_models
 from dev_opsgpt.config.problems import KeyPath, Problem, Severity, nearest, spell
@@ -64,12 +64,46 @@ def _missing_files(settings: Settings) -> Iterator[Problem]:
 
 
 def _vision(settings: Settings) -> Iterator[Problem]:
+    """Vision models without what they need, and projectors that nothing uses."""
     for name in wanted_models(settings):
-        if kind_of(settings, name) == "local" and settings.local_models[name].model_type == "VL":
-            message = f'"{name}" is a vision model (VL), and vision is not served yet'
-            mend = "Use LLM to serve its text side, or take the model off the list"
-            path = ("llm_model_dict", name, "model_type")
-            yield _problem(settings, "error", path, message, mend)
+        if kind_of(settings, name) != "local":
+            continue
+        local = settings.local_models[name]
+        place: KeyPath = ("llm_model_dict", name)
+        projector = local.mmproj_path
+        if local.model_type != "VL":
+            if projector is not None:
+                message = "a projector has no effect without model_type VL"
+                mend = 'Set "model_type" (MODEL_TYPE) to "VL", or remove it'
+                yield _problem(settings, "warning", (*place, "mmproj_path"), message, mend)
+        elif _engine_named(local) != "llama_cpp":
+            message = (
+                f'"{name}" is a vision model (VL), and only GGUF models are served with vision'
+            )
+            mend = "Use a .gguf file and its projector, or LLM to serve the text side"
+            yield _problem(settings, "error", (*place, "model_type"), message, mend)
+        elif projector is None:
+            message = f'"{name}" is a vision model (VL) and has no projector'
+            mend = (
+                'Set "mmproj_path" (MMPROJ_PATH) to its mmproj file, or use LLM to serve text only'
+            )
+            yield _problem(settings, "error", (*place, "model_type"), message, mend)
+        elif not _is_file(projector):
+            message = f'"{projector}" is no file, neither under llm_models/ nor as a path'
+            mend = "Put the projector there, or write its path (`~` works)"
+            yield _problem(settings, "error", (*place, "mmproj_path"), message, mend)
+
+
+def _engine_named(local: LocalModel) -> str:
+    """The engine that an entry asks for, by itself or by the kind of its file."""
+    if local.engine != "auto":
+        return local.engine
+    return "llama_cpp" if local.local_model_path.endswith(".gguf") else "transformers"
+
+
+def _is_file(stored: str) -> bool:
+    found = resolve_model_path(stored)
+    return isinstance(found, Path) and found.is_file()
 
 
 def _twice_declared(settings: Settings) -> Iterator[Problem]:

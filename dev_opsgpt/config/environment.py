@@ -29,7 +29,7 @@ VARIABLES: Mapping[str, str] = {
         " `n_gpu_layers` -1, temperature 0.7, max_tokens 2048."
     ),
     "MODEL_NAME": "Name of that model for clients; `default-model` where left out.",
-    "MODEL_TYPE": "`LLM` (text). `VL` (vision) is not served yet.",
+    "MODEL_TYPE": "`LLM` (text), or `VL` (vision), which needs `MMPROJ_PATH`.",
     "MMPROJ_PATH": "The projector file of a `VL` model.",
     "OPSGPT__<KEY>[__<SUBKEY>...]": "Any key below.",
 }

@@ -50,9 +50,12 @@ class LocalModel(Section):
     """What runs the model. `auto`: llama.cpp for a `.gguf` file, transformers for a folder or a hub
     name."""
     model_type: Literal["LLM", "VL"] = "LLM"
-    """`LLM` for text. `VL` (vision) is not served yet."""
+    """`LLM` for text; `VL` for a model that sees images too: a `.gguf` file with its projector."""
     mmproj_path: str | None = None
-    """The vision projector file of a `VL` model."""
+    """The vision projector of a `VL` model, a `.gguf` file; looked for as `local_model_path` is."""
+    engine_class: str | None = None
+    """A class of your own that runs the model, as `package.module:Class`: a subclass of
+    `LlamaCppEngine`, for a `VL` model of `LlamaCppVisionEngine` (`dev_opsgpt/engines/`)."""
     default_params: dict[str, Any] = Field(default_factory=dict)
     """Generation parameters for requests that leave them out, such as `{"temperature": 0.7,
     "max_tokens": 2048}`."""
@@ -134,6 +137,15 @@ class WorkerOptions(Section):
     n_threads: int | None = Field(default=None, ge=1)
     """CPU threads of each replica's engine. Left out: an even share of the cores that the models
     which start leave."""
+    max_images: int = Field(default=16, ge=1)
+    """Images that a request to a local vision model may hold."""
+    max_image_size: int = Field(default=20 * 2**20, ge=1)
+    """Most bytes of an image."""
+    max_image_pixels: int = Field(default=50_000_000, ge=1)
+    """Most pixels of an image, by what its header says; more are not decoded."""
+    allow_image_urls: bool = False
+    """Fetch images that are given by an `http` or `https` address, from public addresses only.
+    False: images come in the request, as `data:` URLs."""
     default_params: dict[str, Any] = Field(default_factory=dict)
     """Generation parameters for requests that leave them out. They add to those in `"default"` and
     in `llm_model_dict`."""

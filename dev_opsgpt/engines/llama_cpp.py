@@ -6,14 +6,15 @@ text, ``stop_strings``.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dev_opsgpt.engines import llama_cpp_params as params
-from dev_opsgpt.engines.llama_cpp_chat import CHAT, COMPLETIONS, ChatPlanner, Plan
+from dev_opsgpt.engines.llama_cpp_chat import CHAT, ChatPlanner, Plan
 from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import (
@@ -23,8 +24,9 @@ from dev_opsgpt.engines.llama_cpp_loading import (
     generation_params,
     load,
 )
-from dev_opsgpt.engines.llama_cpp_server import LlamaServer
-from dev_opsgpt.engines.text_reader import PlainReader, rest, shown
+from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
+from dev_opsgpt.engines.shown_text import NOTHING, limit_logprobs, rest, shown
+from dev_opsgpt.engines.text_reader import PlainReader
 from dev_opsgpt.protocol.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -51,13 +53,29 @@ class _Loaded(msgspec.Struct):
     tools: bool | None
 
 
+class _Call(NamedTuple):
+    """How a request is put to llama.cpp, and what is to be done with what comes: the strings that
+    end it, how many of the likeliest tokens to show, the field to blame for a fault."""
+
+    plan: Plan
+    stops: list[str]
+    wanted: int | None
+    param: str
+
+
 class LlamaCppEngine:
-    """A GGUF model behind the ``Engine`` interface.
+    """A GGUF model that reads and writes text, behind the ``Engine`` interface.
 
     ``default_params`` are sampling fields for requests that do not set them. No more than
     ``options.parallel`` sequences run at the same time; others wait in the order they came.
     ``progress`` is told how the loading goes on.
+
+    Made to be subclassed (``engine_class`` in ``llm_model_dict``): a subclass may change requests
+    and deltas in ``chat`` and ``complete``, and how the model is loaded in ``loading_params``.
     """
+
+    sees = False
+    """Whether the model takes images."""
 
     def __init__(
         self, options: LlamaOptions, *, default_params: Mapping[str, Any] | None = None
@@ -76,15 +94,15 @@ class LlamaCppEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar, and tools where the chat template shows them to the
-        model; nothing is known before the model is loaded."""
+        """Images where the model ``sees``, JSON by a grammar, and tools where the chat template
+        shows them to the model; nothing is known before the model is loaded."""
         if self._loaded is None:
             return Abilities()
         writes = self._loaded.model.generates
         return Abilities(
             context_length=self._loaded.context_length,
             tools=self._loaded.tools if writes else False,
-            vision=False,
+            vision=self.sees,
             json_output=writes,
         )
 
@@ -97,24 +115,34 @@ class LlamaCppEngine:
         loop = asyncio.get_running_loop()
         self.progress("reading the file's head", None)
         model = await loop.run_in_executor(None, Gguf, self._options.path)
-        made = generation_params if model.generates else embedding_params
-        loading = made(model, self._options)
+        loading = self.loading_params(model)
         server = await load(model, loading, self._options.parallel, self.progress)
         try:
             props = await server.get("/props")
+            planner = await self.planner(server, props)
         except BaseException:
             await server.stop()
             raise
         self._loaded = _Loaded(
             model,
             server,
-            ChatPlanner(server, props.get("chat_template") or ""),
+            planner,
             Embedder(model, self._options, None if model.generates else server),
             props["default_generation_settings"]["n_ctx"]
             if model.generates
             else context_of(model, self._options.embedding_context),
             props.get("chat_template_caps", {}).get("supports_tools"),
         )
+
+    def loading_params(self, model: Gguf) -> Any:
+        """xllamacpp's parameters to load the model with. Raises ``EngineError``."""
+        made = generation_params if model.generates else embedding_params
+        return made(model, self._options)
+
+    async def planner(self, server: LlamaServer, props: Mapping[str, Any]) -> ChatPlanner:
+        """What puts chat requests to the loaded model; ``props`` is what llama.cpp says of it.
+        Raises ``EngineError``."""
+        return ChatPlanner(server, props.get("chat_template") or "")
 
     async def stop(self) -> None:
         """Ends every request and frees the model's memory."""
@@ -123,43 +151,17 @@ class LlamaCppEngine:
             await loaded.embedder.stop()
             await loaded.server.stop()
 
-    async def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
+    def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
         """Answers the messages: one sequence."""
-        params.check_chat(request)
-        self._check_writes()
-        plan = await self._ready.planner.plan(request)
-        plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
-        if wanted is not None and plan.route == CHAT:
-            # llama.cpp shows the chosen token only together with at least one of the likeliest.
-            plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
-        elif wanted is not None:
-            plan.body["logprobs"] = max(1, wanted)
-        stops = [] if request.must_call else params.stops_of(request, self._defaults)
-        async with aclosing(self._generate(plan, stops, wanted, "messages")) as steps:
-            async for delta in steps:
-                yield delta
+        return self._generate(partial(self._chat_call, request, index))
 
-    async def complete(
+    def complete(
         self, request: CompletionRequest, prompt: str | list[int], *, index: int = 0
     ) -> AsyncGenerator[Delta, None]:
         """Continues the prompt: one sequence."""
-        params.check_completion(request)
-        self._check_writes()
-        if not isinstance(prompt, str):
-            params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
         if request.max_tokens == 0:
-            yield await self._nothing(prompt)
-            return
-        plan = Plan(COMPLETIONS, {"prompt": prompt or self._beginning()}, PlainReader())
-        plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
-        if wanted is not None:
-            plan.body["logprobs"] = max(1, wanted)
-        stops = params.stops_of(request, self._defaults)
-        async with aclosing(self._generate(plan, stops, wanted, "prompt")) as steps:
-            async for delta in steps:
-                yield delta
+            return self._nothing(request, prompt)
+        return self._generate(partial(self._completion_call, request, prompt, index))
 
     async def embed(
         self, inputs: list[str] | list[list[int]], request: EmbeddingRequest
@@ -175,9 +177,9 @@ class LlamaCppEngine:
         """Tokens of a text, of ids, or of messages under the model's chat template."""
         if isinstance(prompt, list):
             return len(prompt)
-        text = await self._ready.planner.prompt(prompt) if not isinstance(prompt, str) else prompt
-        body = {"content": text, "add_special": True, "parse_special": True}
-        return len((await self._ready.server.post("/tokenize", body))["tokens"])
+        if not isinstance(prompt, str):
+            return await self._ready.planner.count(prompt)
+        return await self._ready.planner.count_text(prompt)
 
     async def running(self) -> int:
         """How many of llama.cpp's slots are at work."""
@@ -207,49 +209,79 @@ class LlamaCppEngine:
         eos = metadata.get("tokenizer.ggml.eos_token_id", 0)
         return [int(metadata.get("tokenizer.ggml.bos_token_id", eos))]
 
-    async def _nothing(self, prompt: str | list[int]) -> Delta:
+    async def _chat_call(self, request: ChatRequest, index: int) -> _Call:
+        params.check_chat(request)
+        self._check_writes()
+        plan = await self._ready.planner.plan(request)
+        plan.body |= self._sampling(request, index)
+        wanted = params.wanted_logprobs(request)
+        if wanted is not None and plan.route == CHAT:
+            # llama.cpp shows the chosen token only together with at least one of the likeliest.
+            plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
+        elif wanted is not None:
+            plan.body["n_probs"] = max(1, wanted)
+        stops = [] if request.must_call else params.stops_of(request, self._defaults)
+        return _Call(plan, stops, wanted, "messages")
+
+    async def _completion_call(
+        self, request: CompletionRequest, prompt: str | list[int], index: int
+    ) -> _Call:
+        self._check(request, prompt)
+        plan = Plan(COMPLETIONS, {"prompt": prompt or self._beginning()}, PlainReader())
+        plan.body |= self._sampling(request, index)
+        wanted = params.wanted_logprobs(request)
+        if wanted is not None:
+            plan.body["n_probs"] = max(1, wanted)
+        return _Call(plan, params.stops_of(request, self._defaults), wanted, "prompt")
+
+    def _check(self, request: CompletionRequest, prompt: str | list[int]) -> None:
+        params.check_completion(request)
+        self._check_writes()
+        if not isinstance(prompt, str):
+            params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
+
+    async def _nothing(
+        self, request: CompletionRequest, prompt: str | list[int]
+    ) -> AsyncGenerator[Delta, None]:
         """The answer to ``max_tokens: 0``, where llama.cpp would generate one token."""
+        self._check(request, prompt)
         tokens = await self.count_tokens(prompt)
         if tokens > self.context_length:
             raise ContextLengthExceeded(
                 f"The input has {tokens} tokens; this model takes at most {self.context_length}.",
                 param="prompt",
             )
-        return Delta(finish_reason="length", usage=Usage(tokens, 0))
+        yield Delta(finish_reason="length", usage=Usage(tokens, 0))
 
-    async def _generate(
-        self, plan: Plan, stops: list[str], wanted: int | None, param: str
-    ) -> AsyncGenerator[Delta, None]:
+    async def _generate(self, asked: Callable[[], Awaitable[_Call]]) -> AsyncGenerator[Delta, None]:
+        plan, stops, wanted, param = await asked()
         reader, stopping = plan.reader, StopFilter(stops)
+        # Text that is the answer as it comes needs nobody to look at it.
+        plain = type(reader) is PlainReader and not stops
         reason = "stop"
         usage = None
-        server = self._ready.server
-        async with self._slots, aclosing(server.stream(plan.route, plan.body)) as steps:
+        stream = self._ready.server.stream(plan.route, plan.body, counted=not plain)
+        async with self._slots, aclosing(stream) as steps:
             try:
                 async for delta in steps:
                     usage, delta.usage = delta.usage or usage, None
                     reason, delta.finish_reason = delta.finish_reason or reason, None
-                    _limit_logprobs(delta, wanted)
-                    for found in shown(reader.feed(delta), stopping):
-                        yield found
+                    limit_logprobs(delta, wanted)
+                    if plain:
+                        if delta != NOTHING:
+                            yield delta
+                        continue
+                    for visible in shown(reader.feed(delta), stopping):
+                        yield visible
                     if stopping.stopped or reader.done:
                         break
             except InvalidRequest as error:
                 error.param = error.param or param
                 raise
-        for found in rest(reader, stopping):
-            yield found
+        for visible in rest(reader, stopping):
+            yield visible
         finish = "stop" if stopping.stopped else reader.finish(reason)
         yield Delta(finish_reason=finish, usage=usage)
-
-
-def _limit_logprobs(delta: Delta, wanted: int | None) -> None:
-    """llama.cpp was asked for at least one of the likeliest tokens; shown is what was asked of
-    us, and no entry for the token that ended the text."""
-    if wanted is None:
-        delta.logprobs = []
-    for entry in delta.logprobs:
-        entry.top = entry.top[:wanted]
 
 
 __all__ = ["LlamaCppEngine", "LlamaOptions"]

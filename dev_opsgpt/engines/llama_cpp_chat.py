@@ -6,14 +6,16 @@ that must be made, JSON answers, and Hermes-style tools go another way: the chat
 rendered, the text is generated, and we read it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from dev_opsgpt.engines.forced_tools import CallReader, call_schema
+from dev_opsgpt.engines.llama_cpp_images import ImageReader
 from dev_opsgpt.engines.llama_cpp_messages import messages_of, tools_of
 from dev_opsgpt.engines.llama_cpp_schemas import SchemaCheck, fixed_spacing
-from dev_opsgpt.engines.llama_cpp_server import LlamaServer
+from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.form import THINK
 from dev_opsgpt.engines.text_formats.hermes import HERMES
@@ -22,7 +24,7 @@ from dev_opsgpt.engines.text_reader import JsonReader, PlainReader, TextReader
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT = "/v1/chat/completions"
 
 
 class Plan(msgspec.Struct):
@@ -34,39 +36,62 @@ class Plan(msgspec.Struct):
 
 
 class ChatPlanner:
-    """Makes plans for a loaded model with this chat template."""
+    """Makes plans for a loaded model with this chat template.
 
-    def __init__(self, server: LlamaServer, template: str) -> None:
+    ``images`` reads those of a request, for a model that sees; ``marker`` is then what stands for
+    one in a rendered prompt.
+    """
+
+    def __init__(
+        self,
+        server: LlamaServer,
+        template: str,
+        *,
+        images: ImageReader | None = None,
+        marker: str = "",
+    ) -> None:
         self._server = server
         self._schemas = SchemaCheck(server)
         # Marks of the other forms are special tokens, which llama.cpp does not show.
         self._hermes = form_of(template) is HERMES
+        self._images = images
+        self._marker = marker
 
     async def plan(self, request: ChatRequest) -> Plan:
         """The plan for a request. Raises ``InvalidRequest`` or ``Unsupported``."""
+        images = await self.images(request)
         if request.must_call:
-            return await self._forced(request)
+            return await self._forced(request, images)
         if request.response_format is not None and request.response_format.type != "text":
-            return await self._json(request)
+            return await self._json(request, images)
         tools = tools_of(request)
         if tools and self._hermes:
-            return await self._hermes_tools(request)
+            return await self._hermes_tools(request, images)
         if tools and request.logprobs:
             raise Unsupported(
                 "This model gives no log probabilities where it has tools.", param="logprobs"
             )
-        body: dict[str, Any] = {"messages": messages_of(request)}
+        body: dict[str, Any] = {"messages": messages_of(request, images)}
         if request.chat_template_kwargs:
             body["chat_template_kwargs"] = request.chat_template_kwargs
         if tools:
             body["tools"] = tools
             body["parallel_tool_calls"] = request.parallel_tool_calls is not False
+        if images:
+            self._check_end(await self.prompt(request, images))
         return Plan(CHAT, body, PlainReader())
 
-    async def prompt(self, request: ChatRequest, *, thinking: bool = True) -> str:
-        """The messages and tools under the chat template. ``thinking`` False keeps models that
-        reason first from doing so. Raises ``InvalidRequest`` for what the template refuses."""
-        body: dict[str, Any] = {"messages": messages_of(request)}
+    async def images(self, request: ChatRequest) -> list[str] | None:
+        """The images of a request, None for a model that sees none. Raises ``InvalidRequest``."""
+        return None if self._images is None else await self._images.read(request)
+
+    async def prompt(
+        self, request: ChatRequest, images: Sequence[str] | None = None, *, thinking: bool = True
+    ) -> str:
+        """The messages and tools under the chat template, a marker for each of the images.
+        ``thinking`` False keeps models that reason first from doing so. Raises ``InvalidRequest``
+        for what the template refuses."""
+        body: dict[str, Any] = {"messages": messages_of(request, images, bare=True)}
         tools = tools_of(request)
         if tools:
             body["tools"] = tools
@@ -85,7 +110,39 @@ class ChatPlanner:
             prompt += f"\n{THINK[1]}\n\n"
         return prompt
 
-    async def _forced(self, request: ChatRequest) -> Plan:
+    async def count(self, request: ChatRequest) -> int:
+        """The tokens of the messages under the chat template, those of images included."""
+        images = await self.images(request)
+        if not images:
+            return await self.count_text(await self.prompt(request, images))
+        body = {"messages": messages_of(request, images)}
+        found = await self._server.post("/chat/completions/input_tokens", body)
+        return int(found["input_tokens"])
+
+    async def count_text(self, text: str) -> int:
+        """The tokens of a text, with what stands before every prompt."""
+        body = {"content": text, "add_special": True, "parse_special": True}
+        return len((await self._server.post("/tokenize", body))["tokens"])
+
+    def _completion(
+        self, prompt: str, images: list[str] | None, reader: TextReader, **body: Any
+    ) -> Plan:
+        """The plan that has a rendered prompt continued."""
+        asked: Any = prompt
+        if images:
+            self._check_end(prompt)
+            asked = {"prompt_string": prompt, "multimodal_data": images}
+        return Plan(COMPLETIONS, {"prompt": asked, **body}, reader)
+
+    def _check_end(self, prompt: str) -> None:
+        """llama.cpp aborts, and the process with it, over a prompt that ends in an image."""
+        if prompt.endswith(self._marker):
+            raise InvalidRequest(
+                "The model's chat template puts nothing after the last image: let text follow it.",
+                param="messages",
+            )
+
+    async def _forced(self, request: ChatRequest, images: list[str] | None) -> Plan:
         chosen = [
             (tool, f"tools.{place}")
             for place, tool in enumerate(request.tools or [])
@@ -93,10 +150,10 @@ class ChatPlanner:
         ]
         schema = _call_schema(chosen)
         await self._check_calls(schema, chosen)
-        prompt = await self.prompt(request, thinking=False)
+        prompt = await self.prompt(request, images, thinking=False)
         if self._hermes:
             prompt += HERMES.forced
-        return Plan(COMPLETIONS, {"prompt": prompt, "json_schema": schema}, CallReader())
+        return self._completion(prompt, images, CallReader(), json_schema=schema)
 
     async def _check_calls(self, schema: dict[str, Any], chosen: list[tuple[Tool, str]]) -> None:
         try:
@@ -107,7 +164,7 @@ class ChatPlanner:
                 await self._schemas.require(_call_schema([pair]), where)
             raise
 
-    async def _json(self, request: ChatRequest) -> Plan:
+    async def _json(self, request: ChatRequest, images: list[str] | None) -> Plan:
         if tools_of(request):
             raise Unsupported(
                 "With this model 'response_format' cannot be combined with tools that it may call.",
@@ -116,18 +173,18 @@ class ChatPlanner:
         form = request.response_format.json_schema if request.response_format else None
         schema = fixed_spacing({"type": "object"} if form is None else form.schema_)
         await self._schemas.require(schema, "response_format")
-        prompt = await self.prompt(request, thinking=False)
-        return Plan(COMPLETIONS, {"prompt": prompt, "json_schema": schema}, JsonReader())
+        prompt = await self.prompt(request, images, thinking=False)
+        return self._completion(prompt, images, JsonReader(), json_schema=schema)
 
-    async def _hermes_tools(self, request: ChatRequest) -> Plan:
-        prompt = await self.prompt(request)
+    async def _hermes_tools(self, request: ChatRequest, images: list[str] | None) -> Plan:
+        prompt = await self.prompt(request, images)
         reader = FormReader(
             HERMES,
             {tool.function.name for tool in request.tools or []},
             thinking=prompt.rstrip().endswith(THINK[0]),
             parallel=request.parallel_tool_calls is not False,
         )
-        return Plan(COMPLETIONS, {"prompt": prompt}, reader)
+        return self._completion(prompt, images, reader)
 
 
 def _call_schema(chosen: list[tuple[Tool, str]]) -> dict[str, Any]:

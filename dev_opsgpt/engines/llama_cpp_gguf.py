@@ -36,35 +36,36 @@ _BLOCKS = {
 
 
 class Gguf:
-    """A GGUF file's metadata.
+    """A GGUF file's metadata. ``what`` is what errors call it.
 
     Raises ``EngineError`` for a file that is missing, is not a GGUF, or ends too early.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "model") -> None:
         self.path = path
+        self._called = f"The {what} file {path}"
         self.metadata: dict[str, Any] = {}
         if not path.is_file():
             kind = "is a folder, not a GGUF file" if path.is_dir() else "does not exist"
-            raise EngineError(f"The model file {path} {kind}.")
+            raise EngineError(f"{self._called} {kind}.")
         self.size = path.stat().st_size
         try:
             self._read()
         except (struct.error, ValueError, OverflowError):
-            raise EngineError(f"The model file {path} is truncated or damaged.") from None
+            raise EngineError(f"{self._called} is truncated or damaged.") from None
         except OSError as error:
-            raise EngineError(f"The model file {path} cannot be read: {error.strerror}.") from None
+            raise EngineError(f"{self._called} cannot be read: {error.strerror}.") from None
 
     def _read(self) -> None:
         with self.path.open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise EngineError(f"The model file {self.path} is not a GGUF file.")
+                raise EngineError(f"{self._called} is not a GGUF file.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 reader = _Reader(data, 4)
                 version = reader.scalar("I")
                 if version not in (2, 3):
                     raise EngineError(
-                        f"The model file {self.path} has GGUF version {version}; 2 and 3 are read."
+                        f"{self._called} has GGUF version {version}; 2 and 3 are read."
                     )
                 tensors, pairs = reader.scalar("Q"), reader.scalar("Q")
                 for _ in range(pairs):
@@ -72,9 +73,7 @@ class Gguf:
                     self.metadata[key] = reader.value(reader.scalar("I"))
                 end = reader.tensors_end(tensors, self.metadata.get("general.alignment", 32))
         if end > self.size:
-            raise EngineError(
-                f"The model file {self.path} is truncated: it has {self.size} bytes of {end}."
-            )
+            raise EngineError(f"{self._called} is truncated: it has {self.size} bytes of {end}.")
 
     @property
     def architecture(self) -> str:

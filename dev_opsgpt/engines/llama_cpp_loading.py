@@ -123,9 +123,9 @@ async def load(model: Gguf, params: Any, parallel: int, progress: Tell = silent)
         await server.start()
     except EngineError:
         raise EngineError(
-            f"llama.cpp could not load {model.path}: the file is damaged, its architecture "
-            f"({model.architecture or 'unknown'}) or quantisation is not one it knows, its chat "
-            "template does not render, or memory ran out."
+            f"llama.cpp could not load {model.path}{_projector_of(model, params)}: the file is "
+            f"damaged, its architecture ({model.architecture or 'unknown'}) or quantisation is not "
+            "one it knows, its chat template does not render, or memory ran out."
         ) from None
     finally:
         watching.cancel()
@@ -139,3 +139,17 @@ async def _watch(model: Gguf, progress: Tell) -> None:
         mapped = (resident() or before) - before
         progress("loading the weights", min(1.0, max(0.0, mapped / max(1, model.size))))
         await asyncio.sleep(LOOK)
+
+
+def _projector_of(model: Gguf, params: Any) -> str:
+    """What to say of the projector that a model was to be loaded with."""
+    path = params.mmproj.path
+    if not path:
+        return ""
+    width = Gguf(Path(path), "projector").metadata.get("clip.vision.projection_dim")
+    if width is not None and width != model.embedding_size:
+        return (
+            f" with the projector {path}, which does not match it (it makes vectors of {width} "
+            f"numbers, the model takes {model.embedding_size})"
+        )
+    return f" with the projector {path}"

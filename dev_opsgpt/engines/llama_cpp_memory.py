@@ -12,15 +12,16 @@ from dev_opsgpt.worker.engine import EngineError
 _GIB = 2**30
 
 
-def check_memory(model: Gguf, tokens: int, *, gpu_layers: int) -> None:
-    """Raises ``EngineError`` where weights and cache for ``tokens`` tokens cannot fit.
+def check_memory(model: Gguf, tokens: int, *, gpu_layers: int, more: int = 0) -> None:
+    """Raises ``EngineError`` where weights, cache for ``tokens`` tokens and ``more`` bytes cannot
+    fit.
 
     With a GPU in use nothing is said: what goes where is llama.cpp's decision.
     """
     if uses_gpu(gpu_layers):
         return
     available = available_memory()
-    needed = model.size + model.cache_bytes(tokens)
+    needed = model.size + model.cache_bytes(tokens) + more
     if available is not None and needed > available:
         raise EngineError(
             f"The model {model.path} does not fit into memory: it needs about "

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.llama_cpp_server import LlamaServer
+from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
 from dev_opsgpt.protocol.errors import ApiError, InvalidRequest
 
 # No JSON text begins with it.
@@ -50,10 +50,10 @@ class SchemaCheck:
         token = await self._foreign_token()
         try:
             found = await self._server.post(
-                "/v1/completions",
+                COMPLETIONS,
                 {
                     "prompt": [token],
-                    "max_tokens": 1,
+                    "n_predict": 1,
                     "temperature": 0,
                     "logit_bias": [(token, 1000.0)],
                     "json_schema": schema,
@@ -62,7 +62,7 @@ class SchemaCheck:
             )
         except InvalidRequest as error:
             return f": {error.message}"
-        free = found["choices"][0]["text"].strip() == _FOREIGN
+        free = found["content"].strip() == _FOREIGN
         return await self._reason(schema) if free else None
 
     async def _foreign_token(self) -> int:

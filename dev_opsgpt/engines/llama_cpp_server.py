@@ -7,6 +7,7 @@ connection when it writes, so it is asked to report its progress after each batc
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -16,6 +17,8 @@ from typing import Any
 import msgspec
 import xllamacpp
 
+from dev_opsgpt.engines.llama_cpp_pace import Pace, joined
+from dev_opsgpt.engines.llama_cpp_stream import CompletionReader
 from dev_opsgpt.protocol.errors import (
     ApiError,
     ContextLengthExceeded,
@@ -34,9 +37,14 @@ from dev_opsgpt.worker.openai_stream import StreamReader
 
 log = logging.getLogger(__name__)
 
+COMPLETIONS = "/completion"
 # A long prompt is silent work: nothing bounds it but the client's patience.
 READ_TIMEOUT = 86_400.0
 STOP_TIMEOUT = 20.0
+SLOTS_INTERVAL = 0.01
+# Seconds between two pieces of one stream of a fast model: what it generates in the meantime comes
+# in one piece. As long as a screen needs for a picture.
+PIECE = 0.016
 _NO_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "Insufficient memory")
 
 
@@ -81,6 +89,7 @@ class LlamaServer:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+            await self._idle()
         held = [self._server]
         self._server = self._origin = None
         # Its destructor joins threads, so it runs elsewhere; the list holds the last reference.
@@ -88,6 +97,21 @@ class LlamaServer:
         done, _ = await asyncio.wait({freed}, timeout=STOP_TIMEOUT)
         if not done:
             log.error("llama.cpp did not end within %s s", STOP_TIMEOUT)
+
+    async def _idle(self) -> None:
+        """Waits until llama.cpp has let go of the requests that were ended: one that is destroyed
+        before it has noticed waits half a minute for each of them."""
+        assert self._origin is not None  # noqa: S101 - for the type checker
+        head = self._origin.head("GET", "/slots", self._headers)
+        quiet = 0
+        async with Client(read_timeout=STOP_TIMEOUT) as client:
+            with contextlib.suppress(ApiError, TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    # Twice: a request may be on its way to a slot.
+                    while quiet < 2:
+                        await asyncio.sleep(SLOTS_INTERVAL)
+                        slots = await self._json(await client.send(self._origin, head, b""))
+                        quiet = 0 if any(slot["is_processing"] for slot in slots) else quiet + 1
 
     async def get(self, path: str) -> Any:
         """A GET's JSON. Raises ``ApiError``."""
@@ -98,26 +122,34 @@ class LlamaServer:
         found = await self._json(await self._send("POST", path, msgspec.json.encode(body)))
         return found if isinstance(found, dict) else {"data": found}
 
-    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Delta, None]:
-        """The deltas of a streamed answer, each with the running usage, the last with the finish
-        reason. Closing the generator ends the request. Raises ``ApiError``."""
-        asked = {
-            **body,
-            "stream": True,
-            "timings_per_token": True,
-            "return_progress": True,
-            "stream_options": {"include_usage": True},
-        }
+    async def stream(
+        self, path: str, body: dict[str, Any], *, counted: bool = True
+    ) -> AsyncGenerator[Delta, None]:
+        """The deltas of a streamed answer, the last with the finish reason and the usage. Where it
+        is ``counted`` there is one for each token, with the usage so far. Closing the generator
+        ends the request. Raises ``ApiError``."""
+        native = path == COMPLETIONS
+        asked = {**body, "stream": True, "return_progress": True}
+        if not native:
+            # OpenAI's form of a stream tells the tokens so far by its timings only.
+            asked |= {"timings_per_token": counted, "stream_options": {"include_usage": True}}
         response = await self._send("POST", path, msgspec.json.encode(asked))
         try:
             if response.status != 200:
                 raise _mapped(answer_error(response.status, await response.read()))
-            reader = StreamReader()
+            reader = CompletionReader() if native else StreamReader()
+            pace = Pace(PIECE)
             try:
                 while piece := await response.next():
-                    for delta in reader.feed(piece):
-                        delta.usage = reader.usage
-                        yield delta
+                    if counted:
+                        for delta in reader.feed(piece):
+                            delta.usage = reader.usage
+                            yield delta
+                    else:
+                        for delta in joined(reader.feed(piece)):
+                            yield delta
+                    if rest := pace.wait():
+                        await response.gather(rest)
                 yield reader.end()
             except UpstreamFailed as error:
                 raise _mapped(error) from None

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from dev_opsgpt.protocol.errors import InternalError
 from dev_opsgpt.worker.engine import Delta
-from dev_opsgpt.worker.stop_strings import StopFilter
 
 
 class TextReader(Protocol):
@@ -74,24 +73,3 @@ class JsonReader(PlainReader):
             except (ValueError, RecursionError):
                 raise InternalError("The model's answer left the asked-for format.") from None
         return reason
-
-
-def shown(deltas: Iterator[Delta], stopping: StopFilter) -> Iterator[Delta]:
-    """What may be shown of the deltas, up to a stop string."""
-    for delta in deltas:
-        found = stopping.feed(delta)
-        if found != Delta():
-            yield found
-        if stopping.stopped:
-            return
-
-
-def rest(reader: TextReader, stopping: StopFilter) -> Iterator[Delta]:
-    """What was held back when the text ended."""
-    if stopping.stopped:
-        return
-    yield from shown(reader.end(), stopping)
-    if not stopping.stopped:
-        found = stopping.flush()
-        if found != Delta():
-            yield found

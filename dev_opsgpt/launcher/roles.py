@@ -3,13 +3,14 @@ only what its role needs."""
 
 import argparse
 import asyncio
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from dev_opsgpt.config import ModelPlan, Settings, base_url
+from dev_opsgpt.config import LocalModel, ModelPlan, Settings, base_url, resolve_model_path
 from dev_opsgpt.launcher.gateway_options import GatewayPlace, gateway_options, secret_of
 from dev_opsgpt.launcher.plan import engine_of
 from dev_opsgpt.launcher.threads import own_share
@@ -19,6 +20,9 @@ from dev_opsgpt.worker.engine import Engine, EngineError
 if TYPE_CHECKING:
     from dev_opsgpt.controller.app import Controller
     from dev_opsgpt.controller.options import ControllerOptions
+    from dev_opsgpt.engines.llama_cpp import LlamaOptions
+
+Kind = TypeVar("Kind")
 
 
 class Runtime(Protocol):
@@ -237,7 +241,43 @@ def _llama_cpp(plan: ModelPlan, path: Path) -> Engine:
         threads=worker.n_threads,
         share=own_share(os.environ),
     )
-    return LlamaCppEngine(options, default_params=worker.default_params)
+    if plan.local is not None and plan.local.model_type == "VL":
+        return _llama_cpp_vision(plan, plan.local, options)
+    kind = _own_class(plan, LlamaCppEngine)
+    return kind(options, default_params=worker.default_params)
+
+
+def _llama_cpp_vision(plan: ModelPlan, local: LocalModel, options: "LlamaOptions") -> Engine:
+    from dev_opsgpt.engines.llama_cpp_vision import LlamaCppVisionEngine
+    from dev_opsgpt.worker.images import ImageRules
+
+    if local.mmproj_path is None:
+        raise EngineError(f"{plan.name!r}: a vision model needs a projector (mmproj_path)")
+    worker = plan.worker
+    rules = ImageRules(
+        count=worker.max_images,
+        size=worker.max_image_size,
+        pixels=worker.max_image_pixels,
+        addresses=worker.allow_image_urls,
+    )
+    projector = Path(resolve_model_path(local.mmproj_path))
+    kind = _own_class(plan, LlamaCppVisionEngine)
+    return kind(options, projector, rules=rules, default_params=worker.default_params)
+
+
+def _own_class(plan: ModelPlan, base: type[Kind]) -> type[Kind]:
+    """The class that the model's entry names, else ``base``. Raises ``EngineError``."""
+    named = plan.local.engine_class if plan.local is not None else None
+    if named is None:
+        return base
+    module, _, name = named.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EngineError(f"{plan.name!r}: engine_class {named} is not found: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise EngineError(f"{plan.name!r}: engine_class {named} is no {base.__name__}")
+    return found
 
 
 def _provider(plan: ModelPlan, port: int, member: Membership) -> Engine:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+
+from dev_opsgpt.protocol import sse
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, ToolCallDelta, Usage
 
 
@@ -100,6 +103,21 @@ class ChatAnswer:
             out.append(self._chunk(index, {}, finish_reason=delta.finish_reason))
         return out
 
+    def events(self, index: int, delta: Delta) -> bytes:
+        """The same as ``chunks``, as the bytes of events."""
+        choice = self._choices[index]
+        if delta.content and choice.begun and delta == Delta(delta.content):
+            # Most of a stream is this: only the text differs.
+            before, after = choice.frame = choice.frame or self._frame(index)
+            return before + msgspec.json.encode(delta.content) + after
+        return b"".join(sse.event(msgspec.json.encode(c)) for c in self.chunks(index, delta))
+
+    def _frame(self, index: int) -> tuple[bytes, bytes]:
+        """What stands before and after the text in an event of nothing but text."""
+        chunk = sse.event(msgspec.json.encode(self._chunk(index, {"content": ""})))
+        before, _, after = chunk.rpartition(b'""')
+        return before, after
+
     def last_chunk(self) -> dict[str, Any] | None:
         """The chunk with the usage, where one was asked for."""
         if not self._include_usage:
@@ -153,6 +171,7 @@ class _Choice:
 
     def __init__(self) -> None:
         self.begun = False
+        self.frame: tuple[bytes, bytes] | None = None
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.calls: dict[int, dict[str, Any]] = {}

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+
+from dev_opsgpt.protocol import sse
 from dev_opsgpt.protocol.chat_answers import total, usage_body
 from dev_opsgpt.protocol.steps import Delta, TokenLogprob, Usage
 
@@ -52,6 +55,10 @@ class CompletionAnswer:
         choice = self._choice(index, text, logprobs, delta.finish_reason)
         chunk = self._head | {"choices": [choice]}
         return [chunk | {"usage": None} if self._include_usage else chunk]
+
+    def events(self, index: int, delta: Delta) -> bytes:
+        """The same as ``chunks``, as the bytes of events."""
+        return b"".join(sse.event(msgspec.json.encode(c)) for c in self.chunks(index, delta))
 
     def last_chunk(self) -> dict[str, Any] | None:
         """The chunk with the usage, where one was asked for."""

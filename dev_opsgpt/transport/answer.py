@@ -36,6 +36,9 @@ class Answer(Protocol):
     def chunks(self, index: int, delta: Delta) -> list[dict[str, Any]]:
         """Takes a step and gives its chunks."""
 
+    def events(self, index: int, delta: Delta) -> bytes:
+        """Takes a step and gives its chunks as events; none for a step with nothing to show."""
+
     def last_chunk(self) -> dict[str, Any] | None:
         """The usage chunk, if wanted."""
 
@@ -66,12 +69,11 @@ async def answer_with(
         await send(STREAM_HEAD)
         try:
             if first is not None:
-                await _send_chunks(send, answer.chunks(*first))
+                await _send_events(send, answer.events(*first))
             async for index, delta in steps:
-                await _send_chunks(send, answer.chunks(index, delta))
+                await _send_events(send, answer.events(index, delta))
             last = answer.last_chunk()
-            await _send_chunks(send, [last] if last is not None else [])
-            end = sse.DONE
+            end = sse.DONE if last is None else sse.event(msgspec.json.encode(last)) + sse.DONE
         except ApiError as error:
             end = sse.event(msgspec.json.encode(errors.openai_body(error)))
         except Exception:
@@ -81,7 +83,6 @@ async def answer_with(
         await send({"type": "http.response.body", "body": end})
 
 
-async def _send_chunks(send: Send, chunks: list[dict[str, Any]]) -> None:
-    if chunks:
-        body = b"".join(sse.event(msgspec.json.encode(chunk)) for chunk in chunks)
+async def _send_events(send: Send, body: bytes) -> None:
+    if body:
         await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -29,6 +29,7 @@ class Response:
         "_framed",
         "_loop",
         "_parser",
+        "_patient",
         "_paused",
         "_release",
         "_sink",
@@ -64,7 +65,8 @@ class Response:
         self.on_header = self._fields.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         self._size = 0
-        self._framed = self._connection_close = self.complete = self._paused = False
+        self._framed = self._connection_close = self.complete = False
+        self._paused = self._patient = False
         self._error: ApiError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Callable[[bytes], None] | None = None
@@ -87,6 +89,18 @@ class Response:
             await self._news()
             self._check()
         return self.taken()
+
+    async def gather(self, seconds: float) -> None:
+        """Lets more arrive before it is taken: for ``seconds``, or until the answer's end."""
+        if self.complete or self._error is not None:
+            return
+        self._patient = True
+        timer = self._loop.call_later(seconds, self._wake)
+        try:
+            await self._news()
+        finally:
+            timer.cancel()
+            self._patient = False
 
     def taken(self) -> bytes:
         """What has arrived of the body and was not taken yet, without waiting; may be empty."""
@@ -194,7 +208,8 @@ class Response:
         self._size += len(data)
         if self._size > HIGH_WATER and self._chunks:
             self.pause()
-        self._wake()
+        if self.complete or not self._patient:
+            self._wake()
 
     def fail(self, error: ApiError) -> None:
         """Ends the answer with an error, unless it is complete."""

@@ -126,7 +126,8 @@ class Registration:
             direct=self._direct(),
         )
         status = Status(self._names, 1, load.running + load.waiting)
-        body = RegisterWorker(self._address, True, status, opsgpt=info)
+        sees = bool(self._abilities.vision)
+        body = RegisterWorker(self._address, True, status, multimodal=sees, opsgpt=info)
         await self._post("/register_worker", body)
         self._known = True
         self.registered.set()

@@ -87,19 +87,47 @@ def test_models_that_requests_load_are_something_to_serve() -> None:
     assert "LLM_MODELs" in _check(**models, FSCHAT_MODEL_WORKERS=workers)
 
 
-def test_vision_is_not_served_yet() -> None:
-    problems = _check(LLM_MODEL="v", llm_model_dict={"v": _local(model_type="VL")})
-    problem = problems['llm_model_dict["v"]["model_type"]']
-    assert problem.severity == "error"
-    assert "vision is not served yet" in problem.message
+def test_vision_needs_a_projector(tmp_path: Path) -> None:
+    model, projector = tmp_path / "m.gguf", tmp_path / "mmproj.gguf"
+    model.touch()
+    projector.touch()
+    entries = {
+        "whole": _local(str(model), model_type="VL", mmproj_path=str(projector)),
+        "none": _local(str(model), model_type="VL"),
+        "gone": _local(str(model), model_type="VL", mmproj_path="gone.gguf"),
+        "folder": _local(str(model), model_type="VL", mmproj_path=str(tmp_path)),
+        "idle": _local(str(model), mmproj_path=str(projector)),
+        "hub": _local("owner/model", model_type="VL", mmproj_path=str(projector)),
+    }
+    problems = _check(LLM_MODELs=list(entries), llm_model_dict=entries)
+    told = {path: (one.severity, one.message) for path, one in problems.items()}
+    assert told['llm_model_dict["none"]["model_type"]'][0] == "error"
+    assert "has no projector" in told['llm_model_dict["none"]["model_type"]'][1]
+    assert "is no file" in told['llm_model_dict["gone"]["mmproj_path"]'][1]
+    assert "is no file" in told['llm_model_dict["folder"]["mmproj_path"]'][1]
+    assert told['llm_model_dict["idle"]["mmproj_path"]'][0] == "warning"
+    assert "only GGUF models" in told['llm_model_dict["hub"]["model_type"]'][1]
+    assert not any("whole" in path for path in told)
 
 
 def test_vision_by_the_environment(tmp_path: Path) -> None:
-    environ = {"MODEL_PATH": "owner/model", "MODEL_TYPE": "VL"}
-    errors = [p for p in check_settings(load_settings(tmp_path, environ)) if p.severity == "error"]
-    (problem,) = errors
+    model, projector = tmp_path / "m.gguf", tmp_path / "mmproj.gguf"
+    model.touch()
+    projector.touch()
+    environ = {"MODEL_PATH": str(model), "MODEL_TYPE": "VL"}
+
+    def errors() -> list[Problem]:
+        found = check_settings(load_settings(tmp_path, environ))
+        return [problem for problem in found if problem.severity == "error"]
+
+    (problem,) = errors()
     assert problem.source == "environment variable MODEL_TYPE"
-    assert "vision is not served yet" in problem.message
+    assert "MMPROJ_PATH" in problem.mend
+    environ["MMPROJ_PATH"] = str(tmp_path / "gone.gguf")
+    (problem,) = errors()
+    assert problem.source == "environment variable MMPROJ_PATH"
+    environ["MMPROJ_PATH"] = str(projector)
+    assert errors() == []
 
 
 def test_declared_twice() -> None:

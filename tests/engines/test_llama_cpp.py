@@ -313,8 +313,10 @@ async def test_hanging_up_during_a_long_prompt_frees_the_slot(tmp_path: Path) ->
         await engine.stop()
 
 
-async def test_stop_frees_and_start_loads_again(model: Path) -> None:
-    engine = LlamaCppEngine(LlamaOptions(path=model, context=512, parallel=2))
+async def test_stop_frees_and_start_loads_again(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = LlamaCppEngine(LlamaOptions(path=model, context=4096, parallel=2))
     await engine.start()
     await engine.stop()
     before = len(os.listdir("/proc/self/task"))
@@ -329,6 +331,7 @@ async def test_stop_frees_and_start_loads_again(model: Path) -> None:
             await running
         with pytest.raises(Unavailable):
             await ask(engine)
+    assert "did not end" not in caplog.text
     gc.collect()
     # The pool of this event loop may have grown; llama.cpp's threads are gone.
     assert len(os.listdir("/proc/self/task")) <= before + 4

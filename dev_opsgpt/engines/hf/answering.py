@@ -7,7 +7,8 @@ import msgspec
 
 from dev_opsgpt.engines.hf.detokenizer import Detokenizer
 from dev_opsgpt.engines.hf.sequence import Batcher, Constraint, Sampling
-from dev_opsgpt.engines.text_reader import TextReader, rest, shown
+from dev_opsgpt.engines.shown_text import rest, shown
+from dev_opsgpt.engines.text_reader import TextReader
 from dev_opsgpt.protocol.errors import InvalidRequest
 from dev_opsgpt.worker.engine import Delta, Usage
 from dev_opsgpt.worker.stop_strings import StopFilter

@@ -38,9 +38,13 @@ class Caller(msgspec.Struct, frozen=True):
     own_key: str | None = None
     key: Key | None = None
 
+    def may_use(self, model: str) -> bool:
+        """Whether the key is for this model."""
+        return self.key is None or self.key.models is None or model in self.key.models
+
     def check_model(self, model: str) -> None:
         """Raises ``PermissionDenied`` where the key is not for this model."""
-        if self.key is not None and self.key.models is not None and model not in self.key.models:
+        if not self.may_use(model):
             message = f"This API key may not use the model '{model}'."
             raise PermissionDenied(message, param="model", code="model_not_allowed")
 

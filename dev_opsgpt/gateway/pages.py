@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from dev_opsgpt import __version__
-from dev_opsgpt.gateway.auth import Keys
+from dev_opsgpt.gateway.auth import Caller, Keys
 from dev_opsgpt.gateway.loads import Loads
 from dev_opsgpt.gateway.openapi import describe
 from dev_opsgpt.gateway.upstreams import Upstreams
@@ -66,9 +66,10 @@ class Pages:
             raise ModelNotFound(f"The model '{name}' does not exist.", param="model")
         return self._shown(name)
 
-    def models(self) -> dict[str, Any]:
-        """OpenAI's list of models."""
-        return {"object": "list", "data": [self._shown(name) for name in self._names()]}
+    def models(self, caller: Caller) -> dict[str, Any]:
+        """OpenAI's list of models: those that the caller may use."""
+        names = filter(caller.may_use, self._names())
+        return {"object": "list", "data": [self._shown(name) for name in names]}
 
     def _names(self) -> list[str]:
         return sorted({*self._fleet.models(), *self._loads.names()})
@@ -135,20 +136,21 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
 
     @app.get("/v1/models", tags=["models"])
     async def list_models(request: Request) -> dict[str, Any]:
-        """The models that can be asked for."""
-        keys.check(request.scope)
-        return pages.models()
+        """The models that can be asked for, by the key that asks."""
+        return pages.models(keys.check(request.scope))
 
     @app.get("/v1/models/{name:path}", tags=["models"])
     async def get_model(request: Request, name: str) -> dict[str, Any]:
         """One model."""
-        keys.check(request.scope)
+        keys.check(request.scope).check_model(name)
         return pages.model(name)
 
     @app.post("/api/v1/token_check", tags=["FastChat"])
     async def token_check(request: Request, body: TokenCheck) -> dict[str, Any]:
         """Whether prompts fit their models."""
-        keys.check(request.scope)
+        caller = keys.check(request.scope)
+        for item in body.prompts:
+            caller.check_model(item.model)
         return await pages.token_check(body)
 
     @app.get("/health", tags=["health"])

@@ -151,7 +151,7 @@ def _by_transformers(
     if options.load_8bit:
         raise EngineError("load_8bit is set, and the checkpoint is quantised already; take it off.")
     config = deepcopy(description.config)
-    config.quantization_config = dict(said)
+    config.quantization_config = {"quant_method": "gptq", **said}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             description.folder,
@@ -188,8 +188,11 @@ def _spread(model: nn.Module, placement: Placement) -> nn.Module:
 
     whole = list(getattr(model, "_no_split_modules", None) or ())
     room = _room(placement.room)
-    found = infer_auto_device_map(model, max_memory=room, no_split_module_classes=whole)
-    spread: nn.Module = dispatch_model(model, device_map=found)
+    # Eight-bit weights are buffers: without the word they would all be put on the GPU.
+    found = infer_auto_device_map(
+        model, max_memory=room, no_split_module_classes=whole, offload_buffers=True
+    )
+    spread: nn.Module = dispatch_model(model, device_map=found, offload_buffers=True)
     return spread
 
 

@@ -20,7 +20,7 @@ from dev_opsgpt.engines.hf.checkpoint import (
     raise_faults,
 )
 from dev_opsgpt.engines.hf.description import Description, one_line
-from dev_opsgpt.engines.hf.devices import Placement
+from dev_opsgpt.engines.hf.devices import Placement, free_on
 from dev_opsgpt.engines.hf.gptq_kernels import could_use, with_kernels
 from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint, own_description
 from dev_opsgpt.engines.hf.int8 import to_int8
@@ -243,7 +243,7 @@ def _check_memory(
             available = sum(placement.room.values()) + (available or 0)
             where = "the memory of its GPUs and of the machine"
         else:
-            available = torch.cuda.mem_get_info(placement.device)[0]
+            available = free_on(placement.device)
             where = f"the memory of {placement.device}"
     if available is not None and needed > available:
         raise EngineError(

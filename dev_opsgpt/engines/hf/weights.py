@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, logging
+from transformers import logging
 
 from dev_opsgpt.engines.hf.checkpoint import (
     Checkpoint,
@@ -124,7 +124,11 @@ def _filled(
     except Exception as error:
         # Out of memory, a library that is missing, a model's own code: told as it is.
         raise _not_loaded(description, error) from None
-    faults = [f"{name} is missing" for name in sorted(told["missing_keys"])]
+    faults = [
+        f"{name} is missing"
+        for name in sorted(told["missing_keys"])
+        if not name.startswith(description.unused)
+    ]
     faults += [
         f"{name} has shape {list(stored)}, not {list(wanted)}"
         for name, stored, wanted in sorted(told["mismatched_keys"], key=lambda found: found[0])
@@ -153,7 +157,7 @@ def _by_transformers(
     config = deepcopy(description.config)
     config.quantization_config = {"quant_method": "gptq", **said}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = description.model_class.from_pretrained(
             description.folder,
             config=config,
             dtype=dtype,

@@ -90,10 +90,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
 
 
 def generation_config(folder: Path, model: Any) -> GenerationConfig:
-    """A folder's generation configuration, or what the model's own configuration makes of it."""
-    if read_json(folder / "generation_config.json") is not None:
+    """A folder's generation configuration, or what the model's own configuration makes of it.
+    Raises ``EngineError``."""
+    path = folder / "generation_config.json"
+    if read_json(path) is None:
+        return GenerationConfig.from_model_config(model.config)
+    try:
         return GenerationConfig.from_pretrained(folder)
-    return GenerationConfig.from_model_config(model.config)
+    except (ValueError, TypeError, OSError) as error:
+        raise EngineError(f"{path} is not understood: {one_line(error)}") from None
 
 
 def one_line(error: Exception) -> str:

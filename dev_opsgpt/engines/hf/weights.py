@@ -20,7 +20,7 @@ from dev_opsgpt.engines.hf.checkpoint import (
     raise_faults,
 )
 from dev_opsgpt.engines.hf.description import Description, one_line
-from dev_opsgpt.engines.hf.devices import Placement
+from dev_opsgpt.engines.hf.devices import Placement, free_on
 from dev_opsgpt.engines.hf.gptq_kernels import could_use, with_kernels
 from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint, own_description
 from dev_opsgpt.engines.hf.int8 import to_int8
@@ -155,7 +155,7 @@ def _by_transformers(
     if options.load_8bit:
         raise EngineError("load_8bit is set, and the checkpoint is quantised already; take it off.")
     config = deepcopy(description.config)
-    config.quantization_config = dict(said)
+    config.quantization_config = {"quant_method": "gptq", **said}
     try:
         model: Any = description.model_class.from_pretrained(
             description.folder,
@@ -192,8 +192,11 @@ def _spread(model: nn.Module, placement: Placement) -> nn.Module:
 
     whole = list(getattr(model, "_no_split_modules", None) or ())
     room = _room(placement.room)
-    found = infer_auto_device_map(model, max_memory=room, no_split_module_classes=whole)
-    spread: nn.Module = dispatch_model(model, device_map=found)
+    # Eight-bit weights are buffers: without the word they would all be put on the GPU.
+    found = infer_auto_device_map(
+        model, max_memory=room, no_split_module_classes=whole, offload_buffers=True
+    )
+    spread: nn.Module = dispatch_model(model, device_map=found, offload_buffers=True)
     return spread
 
 
@@ -244,7 +247,7 @@ def _check_memory(
             available = sum(placement.room.values()) + (available or 0)
             where = "the memory of its GPUs and of the machine"
         else:
-            available = torch.cuda.mem_get_info(placement.device)[0]
+            available = free_on(placement.device)
             where = f"the memory of {placement.device}"
     if available is not None and needed > available:
         raise EngineError(

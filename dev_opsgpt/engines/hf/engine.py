@@ -7,6 +7,7 @@ reader of the text.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -31,6 +32,8 @@ from dev_opsgpt.engines.text_reader import PlainReader
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
+
+log = logging.getLogger(__name__)
 
 
 class _Ready(msgspec.Struct):
@@ -70,7 +73,7 @@ class HfEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar, and tools, which are written out where the chat template
+        """Text only, JSON by a grammar where the tokenizer allows it, and tools, which are written out where the chat template
         does not know of any; nothing is known before the model is loaded."""
         if self._now is None:
             return Abilities()
@@ -78,7 +81,7 @@ class HfEngine:
             context_length=self._now.loaded.context_length,
             tools=True,
             vision=False,
-            json_output=True,
+            json_output=self._now.grammars.usable,
         )
 
     @property
@@ -94,8 +97,18 @@ class HfEngine:
         # What can be known to be wrong without the model, before minutes of loading it.
         params.defaults_of(self._given, None)
         loaded = await asyncio.to_thread(load, self._options, self.progress)
-        ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
-        await ready.batcher.start()
+        try:
+            ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
+            await ready.batcher.start()
+        except EngineError:
+            raise
+        except Exception as error:
+            log.debug("%s could not be started", self._options.path, exc_info=True)
+            reason = str(error).strip().partition("\n")[0]
+            raise EngineError(
+                f"{self._options.path} was loaded but cannot be run: "
+                f"{type(error).__name__}{reason and ': '}{reason}"
+            ) from None
         self._now = ready
 
     async def stop(self) -> None:

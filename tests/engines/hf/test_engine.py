@@ -393,6 +393,17 @@ async def test_default_params(folder: Path) -> None:
         await engine.stop()
 
 
+async def test_what_fails_after_loading_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("no kernel\nfor this device")
+
+    monkeypatch.setattr("dev_opsgpt.engines.hf.engine.StepBatcher.start", fail)
+    with pytest.raises(EngineError, match=r"RuntimeError: no kernel$"):
+        await HfEngine(HfOptions(path=folder, threads=1)).start()
+
+
 async def test_stop_and_start(folder: Path) -> None:
     engine = HfEngine(HfOptions(path=folder, threads=1))
     told: list[float] = []

@@ -73,8 +73,9 @@ class HfEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar where the tokenizer allows it, and tools, which are written out where the chat template
-        does not know of any; nothing is known before the model is loaded."""
+        """Text only, JSON by a grammar where the tokenizer allows it, and tools, which stand in the
+        prompt as text where the chat template shows none; nothing is known before the model is
+        loaded."""
         if self._now is None:
             return Abilities()
         return Abilities(

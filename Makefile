@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: start test test-compat system check bench soak chaos clean
+.PHONY: start test test-compat system check bench bench-engines soak chaos clean
 .DEFAULT_GOAL := start
 
 # A stamp holds the checksum of the requirements it installed: pip runs only when they changed.
@@ -47,6 +47,10 @@ test-compat: ## all eight mixes with real FastChat parts; makes an environment w
 bench: ## measures, side by side with others; see benchmarks/
 	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
 	$(BIN)/python -m benchmarks
+
+bench-engines: ## the transformers engine's batcher beside other ways to run a model
+	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)
+	$(BIN)/python -m benchmarks.engines
 
 soak: ## 100,000 requests through the gateway; its memory must not grow
 	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)

@@ -45,8 +45,8 @@ class _Ready(msgspec.Struct):
     table: TokenTable
     words: Words
     grammars: Grammars
-    embedder: CausalEmbedder
     batcher: Batcher
+    embedder: CausalEmbedder | None = None
 
 
 class HfEngine:
@@ -99,8 +99,10 @@ class HfEngine:
         params.defaults_of(self._given, None)
         loaded = await asyncio.to_thread(load, self._options, self.progress)
         try:
+            attention = getattr(loaded.model.config, "_attn_implementation", None)
             ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
             await ready.batcher.start()
+            ready.embedder = await asyncio.to_thread(CausalEmbedder, loaded, attention)
         except EngineError:
             raise
         except Exception as error:
@@ -172,6 +174,8 @@ class HfEngine:
     ) -> tuple[list[list[float]], int]:
         """A vector of length 1 for each input, and the tokens they had together."""
         ready = self._ready
+        if ready.embedder is None:
+            raise Unavailable("The model is not loaded.")
         found = []
         given: Iterable[str | list[int]] = inputs
         for place, one in enumerate(given):
@@ -213,7 +217,6 @@ def _assembled(loaded: LoadedModel, options: HfOptions, given: Mapping[str, Any]
         table,
         Words(loaded, template, defaults),
         Grammars(loaded, table),
-        CausalEmbedder(loaded),
         batcher,
     )
 

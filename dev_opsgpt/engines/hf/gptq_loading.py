@@ -40,7 +40,7 @@ class PackedCheckpoint:
     ) -> None:
         self._folder = folder
         self._checkpoint = checkpoint
-        self._form = form
+        self.form = form
         self._modules = dict(skeleton.named_modules())
         self.layers = packed_layers(checkpoint.heads)
 
@@ -48,7 +48,7 @@ class PackedCheckpoint:
         """Raises ``EngineError`` that names the tensors which are damaged."""
         if not self.layers:
             raise EngineError(
-                f"{self._folder} holds no {self._form.method} weights (no tensor ends in .qweight)."
+                f"{self._folder} holds no {self.form.method} weights (no tensor ends in .qweight)."
             )
         heads = self._checkpoint.heads
         raise_faults(
@@ -56,7 +56,7 @@ class PackedCheckpoint:
             [
                 fault
                 for layer in self.layers
-                for fault in layout_faults(layer, heads, self._form, self._inputs(layer))
+                for fault in layout_faults(layer, heads, self.form, self._inputs(layer))
             ],
         )
         raise_faults(self._folder, list(self._content_faults()))
@@ -74,7 +74,7 @@ class PackedCheckpoint:
 
     def packed(self, layer: str, device: torch.device) -> PackedLinear:
         """A layer's tensors, on a device."""
-        heads, form = self._checkpoint.heads, self._form
+        heads, form = self._checkpoint.heads, self.form
         read: dict[str, Tensor] = {
             part: self._checkpoint.read(f"{layer}.{part}").to(device)
             for part in PARTS

@@ -70,12 +70,13 @@ def to_int8(model: nn.Module, keep: nn.Module | None, tell: Callable[[float], No
     gives the logits, where a small error changes a choice). Gives how many there were; ``tell``
     hears how much is done, 0 to 1."""
     found = [
-        (parent, name, child)
+        (parent, name)
         for parent in model.modules()
         for name, child in parent.named_children()
         if type(child) is nn.Linear and child is not keep
     ]
-    for number, (parent, name, child) in enumerate(found):
-        setattr(parent, name, Int8Linear(child))
+    for number, (parent, name) in enumerate(found):
+        # The float layer is gone before the next one is rounded.
+        setattr(parent, name, Int8Linear(getattr(parent, name)))
         tell((number + 1) / len(found))
     return len(found)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
 from logging import getLogger
 from threading import Lock
 from typing import Any
@@ -19,6 +21,7 @@ from dev_opsgpt.engines.hf.checkpoint import (
 )
 from dev_opsgpt.engines.hf.description import Description, one_line
 from dev_opsgpt.engines.hf.devices import Placement
+from dev_opsgpt.engines.hf.gptq_kernels import could_use, with_kernels
 from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint, own_description
 from dev_opsgpt.engines.hf.int8 import to_int8
 from dev_opsgpt.engines.hf.options import HfOptions
@@ -44,7 +47,7 @@ def load_weights(
     said = own_description(folder, description.raw)
     form = packed_format(said, options.gptq)
     if form is None and said is not None:
-        return _by_transformers(description, placement, dtype, options)
+        return _by_transformers(description, placement, dtype, options, said)
     checkpoint = Checkpoint(find_files(folder, options.gptq.checkpoint if options.gptq else None))
     check_index(folder, checkpoint)
     if form is None and any(name.endswith(".qweight") for name in checkpoint.heads):
@@ -52,14 +55,19 @@ def load_weights(
             f"{folder} holds packed weights, and nothing says how; set gptq_wbits or awq_wbits."
         )
     skeleton = description.skeleton()
-    _check_memory(description, skeleton, placement, dtype, options)
     # In 8 bits a model is made small before it goes to a GPU.
     device = _CPU if options.load_8bit else placement.device
-    if form is None:
+    packed = None if form is None else PackedCheckpoint(folder, checkpoint, form, skeleton)
+    if packed is not None:
+        packed.check()
+        if said is not None and could_use(packed.form, device):
+            by_kernels = partial(_by_transformers, description, placement, dtype, options, said)
+            if (model := with_kernels(packed, by_kernels)) is not None:
+                return model
+    _check_memory(description, skeleton, placement, dtype, options)
+    if packed is None:
         state = {name: _stored(checkpoint, name) for name in checkpoint.heads}
     else:
-        packed = PackedCheckpoint(folder, checkpoint, form, skeleton)
-        packed.check()
         unpack_on = device if device.type == "cuda" and placement.room is None else _CPU
         state = packed.state_dict(dtype, unpack_on)
     text = "reading weights" if form is None else f"unpacking {form.bits}-bit weights"
@@ -132,15 +140,22 @@ def _filled(
 
 
 def _by_transformers(
-    description: Description, placement: Placement, dtype: torch.dtype, options: HfOptions
+    description: Description,
+    placement: Placement,
+    dtype: torch.dtype,
+    options: HfOptions,
+    said: Mapping[str, Any],
 ) -> Any:
-    """The model of a checkpoint that is quantised in a way which transformers reads itself."""
+    """The model of a checkpoint that is quantised, as ``said``, in a way which transformers reads
+    itself."""
     if options.load_8bit:
         raise EngineError("load_8bit is set, and the checkpoint is quantised already; take it off.")
+    config = deepcopy(description.config)
+    config.quantization_config = {"quant_method": "gptq", **said}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             description.folder,
-            config=description.config,
+            config=config,
             dtype=dtype,
             trust_remote_code=options.trust_remote_code,
             **_device_map(placement),
@@ -173,8 +188,11 @@ def _spread(model: nn.Module, placement: Placement) -> nn.Module:
 
     whole = list(getattr(model, "_no_split_modules", None) or ())
     room = _room(placement.room)
-    found = infer_auto_device_map(model, max_memory=room, no_split_module_classes=whole)
-    spread: nn.Module = dispatch_model(model, device_map=found)
+    # Eight-bit weights are buffers: without the word they would all be put on the GPU.
+    found = infer_auto_device_map(
+        model, max_memory=room, no_split_module_classes=whole, offload_buffers=True
+    )
+    spread: nn.Module = dispatch_model(model, device_map=found, offload_buffers=True)
     return spread
 
 

@@ -15,8 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from dev_opsgpt.engines.hf.checkpoint import Checkpoint, find_files
+from dev_opsgpt.engines.hf.gptq_kernels import could_use, with_kernels
+from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint
 from dev_opsgpt.engines.hf.loading import load
 from dev_opsgpt.engines.hf.options import GptqOptions, HfOptions
+from dev_opsgpt.engines.hf.quantised import PackedFormat
 from dev_opsgpt.worker.engine import EngineError
 
 from .test_gptq import pack_awq
@@ -343,3 +347,41 @@ def test_gpt2s_weights_lie_the_other_way_round(tmp_path: Path) -> None:
     floats.transformer.h[0].mlp.c_fc.weight.data = torch.tensor(0.01).half().float() * (q - 8)
     with torch.no_grad():
         assert (logits(tmp_path) - floats(IDS).logits).abs().max() < 0.02
+
+
+@pytest.fixture
+def kernels(made: Callable[[Recipe, int], Made]) -> tuple[Any, PackedCheckpoint]:
+    """A model that stands for one with other kernels: float layers of what ours unpacks."""
+    folder = made(Recipe(group_size=32), 1)[0]
+    model = load(HfOptions(folder, device="cpu")).model
+    form = PackedFormat("gptq", 4, 32, 1)
+    return model, PackedCheckpoint(folder, Checkpoint(find_files(folder)), form, model)
+
+
+def test_kernels_are_used_where_they_are_right(
+    kernels: tuple[Any, PackedCheckpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model, packed = kernels
+    assert with_kernels(packed, lambda: model) is model
+    assert "GPTQModel's kernels are used for 14 layers" in caplog.text
+
+
+def test_kernels_that_are_wrong_or_fail_are_not_used(
+    kernels: tuple[Any, PackedCheckpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, packed = kernels
+    model.get_submodule(LAYER).weight.data[5] *= 1.5
+    assert with_kernels(packed, lambda: model) is None
+    assert f"they are wrong for {LAYER}" in caplog.text
+
+    def fails() -> Any:
+        raise RuntimeError("no compiler")
+
+    assert with_kernels(packed, fails) is None
+    assert "not used: RuntimeError: no compiler" in caplog.text
+
+
+def test_kernels_are_for_cuda_only() -> None:
+    assert not could_use(PackedFormat("gptq", 4, 32, 1), torch.device("cpu"))
+    assert not could_use(PackedFormat("awq", 4, 32, 0), torch.device("cuda"))

@@ -45,8 +45,8 @@ class _Ready(msgspec.Struct):
     table: TokenTable
     words: Words
     grammars: Grammars
+    embedder: CausalEmbedder
     batcher: Batcher
-    embedder: CausalEmbedder | None = None
 
 
 class HfEngine:
@@ -99,10 +99,7 @@ class HfEngine:
         params.defaults_of(self._given, None)
         loaded = await asyncio.to_thread(load, self._options, self.progress)
         try:
-            attention = getattr(loaded.model.config, "_attn_implementation", None)
-            ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
-            await ready.batcher.start()
-            ready.embedder = await asyncio.to_thread(CausalEmbedder, loaded, attention)
+            self._now = await self._started(loaded)
         except EngineError:
             raise
         except Exception as error:
@@ -112,7 +109,22 @@ class HfEngine:
                 f"{self._options.path} was loaded but cannot be run: "
                 f"{type(error).__name__}{reason and ': '}{reason}"
             ) from None
-        self._now = ready
+
+    async def _started(self, loaded: LoadedModel) -> _Ready:
+        options = self._options
+        attention = getattr(loaded.model.config, "_attn_implementation", None)
+        batcher = StepBatcher(
+            loaded,
+            parallel=options.parallel,
+            prefill_tokens=options.prefill_tokens,
+            cache_tokens=options.cache_tokens,
+        )
+        await batcher.start()
+        try:
+            return await asyncio.to_thread(_assembled, loaded, batcher, attention, self._given)
+        except BaseException:
+            await batcher.stop()
+            raise
 
     async def stop(self) -> None:
         """Ends every request and frees the model's memory."""
@@ -174,8 +186,6 @@ class HfEngine:
     ) -> tuple[list[list[float]], int]:
         """A vector of length 1 for each input, and the tokens they had together."""
         ready = self._ready
-        if ready.embedder is None:
-            raise Unavailable("The model is not loaded.")
         found = []
         given: Iterable[str | list[int]] = inputs
         for place, one in enumerate(given):
@@ -200,16 +210,12 @@ class HfEngine:
         return self._now
 
 
-def _assembled(loaded: LoadedModel, options: HfOptions, given: Mapping[str, Any]) -> _Ready:
+def _assembled(
+    loaded: LoadedModel, batcher: Batcher, attention: str | None, given: Mapping[str, Any]
+) -> _Ready:
     defaults = params.defaults_of(given, getattr(loaded.model, "generation_config", None))
     template = ChatTemplate(loaded.tokenizer)
     table = table_of(loaded.tokenizer, template.form.marks)
-    batcher = StepBatcher(
-        loaded,
-        parallel=options.parallel,
-        prefill_tokens=options.prefill_tokens,
-        cache_tokens=options.cache_tokens,
-    )
     return _Ready(
         loaded,
         defaults,
@@ -217,6 +223,7 @@ def _assembled(loaded: LoadedModel, options: HfOptions, given: Mapping[str, Any]
         table,
         Words(loaded, template, defaults),
         Grammars(loaded, table),
+        CausalEmbedder(loaded, attention),
         batcher,
     )
 

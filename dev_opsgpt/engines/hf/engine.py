@@ -19,11 +19,10 @@ from dev_opsgpt.engines.hf.answering import Sequence, answer
 from dev_opsgpt.engines.hf.batcher import StepBatcher
 from dev_opsgpt.engines.hf.causal_embeddings import CausalEmbedder
 from dev_opsgpt.engines.hf.detokenizer import Detokenizer
-from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars
+from dev_opsgpt.engines.hf.grammar import Grammars
 from dev_opsgpt.engines.hf.loading import load
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.engines.hf.progress import Progress
-from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import Batcher, LoadedModel, Sampling
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.hf.token_text import TokenTable, table_of
@@ -147,7 +146,7 @@ class HfEngine:
             ),
             reader=prompt.reader,
             stops=prompt.stops,
-            constraint=await _constraint(ready, prompt),
+            constraint=await ready.grammars.of(prompt),
         )
         async with aclosing(answer(ready.batcher, sequence)) as steps:
             async for delta in steps:
@@ -259,15 +258,3 @@ def _beginning(loaded: LoadedModel) -> list[int]:
     """What stands before an empty prompt: there is nothing to continue without it."""
     bos = loaded.tokenizer.bos_token_id
     return [min(loaded.end_tokens, default=0) if bos is None else int(bos)]
-
-
-async def _constraint(ready: _Ready, prompt: Prompt) -> GrammarConstraint | None:
-    if prompt.schema is None:
-        return None
-    try:
-        return await ready.grammars.constraint(prompt.schema, prompt.param)
-    except InvalidRequest:
-        for pair in prompt.tools:  # which of them is it?
-            where = f"{pair[1]}.function.parameters"
-            await ready.grammars.constraint(schema_of_calls([pair]), where)
-        raise

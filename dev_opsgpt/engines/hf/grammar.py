@@ -11,6 +11,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
@@ -62,6 +63,19 @@ class Grammars:
         self._words = -(-loaded.vocabulary // 32)
         self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
         self._compiling = asyncio.Lock()
+
+    async def of(self, prompt: Prompt) -> GrammarConstraint | None:
+        """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
+        field, for forced calls at the tool whose parameters cannot be followed."""
+        if prompt.schema is None:
+            return None
+        try:
+            return await self.constraint(prompt.schema, prompt.param)
+        except InvalidRequest:
+            for pair in prompt.tools:
+                where = f"{pair[1]}.function.parameters"
+                await self.constraint(schema_of_calls([pair]), where)
+            raise
 
     async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that

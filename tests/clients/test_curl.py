@@ -61,7 +61,8 @@ def test_headers_of_a_stream(base_url: str) -> None:
 def test_models_and_health(base_url: str) -> None:
     status, text = curl(f"{base_url}/models", "-H", "Authorization: Bearer anything")
     assert status == 200
-    assert {model["id"] for model in json.loads(text)["data"]} == {"tiny-chat", "example"}
+    names = {"tiny-chat", "tiny-chat-hf", "example"}
+    assert {model["id"] for model in json.loads(text)["data"]} == names
     status, text = curl(base_url.removesuffix("/v1") + "/health")
     assert (status, json.loads(text)["status"]) == (200, "ok")
 

@@ -6,9 +6,10 @@ of its own.
 
 import asyncio
 import copy
-import itertools
 import logging
 import math
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ log = logging.getLogger(__name__)
 class CausalEmbedder:
     """Turns inputs into vectors of length 1, one input at a time, in a thread.
 
-    To be made before the batcher starts, which puts attention of its own into the model's layers:
-    this one keeps layers as they are, over the same weights.
+    The batcher puts attention of its own into the model's layers, and may arrange their weights
+    anew. So this has layers of its own over the same weights, made when the batcher has started;
+    ``attention`` names what transformers called before that.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, attention: str | None) -> None:
         self._loaded = loaded
-        self._body = _twin(loaded.model.base_model)
+        self._body = _twin(loaded.model.base_model, attention)
         self._size: int | None = getattr(loaded.model.config, "hidden_size", None)
         self._turn = asyncio.Lock()
 
@@ -79,11 +81,23 @@ class CausalEmbedder:
         return [value / length for value in kept] if length else kept
 
 
-def _twin(body: Any) -> Any:
+def _twin(body: Any, attention: str | None) -> Any:
     """The modules once more, with the same tensors in them; None where that cannot be had."""
-    shared = {id(one): one for one in itertools.chain(body.parameters(), body.buffers())}
     try:
-        return copy.deepcopy(body, shared)
+        found = copy.deepcopy(body, {id(one): one for one in _tensors(body)})
+        if attention is not None and found.config._attn_implementation != attention:
+            found.set_attn_implementation(attention)
     except Exception:
         log.debug("no embeddings of %s", type(body).__name__, exc_info=True)
         return None
+    return found
+
+
+def _tensors(body: Any) -> Iterator[torch.Tensor]:
+    """All that takes memory: parameters, buffers, and what layers were given besides."""
+    yield from body.parameters()
+    yield from body.buffers()
+    for module in body.modules():
+        for value in vars(module).values():
+            given = value.args if isinstance(value, partial) else (value,)
+            yield from (one for one in given if isinstance(one, torch.Tensor))

@@ -7,6 +7,7 @@ reader of the text.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -18,11 +19,10 @@ from dev_opsgpt.engines.hf.answering import Sequence, answer
 from dev_opsgpt.engines.hf.batcher import StepBatcher
 from dev_opsgpt.engines.hf.causal_embeddings import CausalEmbedder
 from dev_opsgpt.engines.hf.detokenizer import Detokenizer
-from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars
+from dev_opsgpt.engines.hf.grammar import Grammars
 from dev_opsgpt.engines.hf.loading import load
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.engines.hf.progress import Progress
-from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import Batcher, LoadedModel, Sampling
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.hf.token_text import TokenTable, table_of
@@ -31,6 +31,8 @@ from dev_opsgpt.engines.text_reader import PlainReader
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import Abilities, Delta, EngineError, Usage
+
+log = logging.getLogger(__name__)
 
 
 class _Ready(msgspec.Struct):
@@ -70,15 +72,16 @@ class HfEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Text only, JSON by a grammar, and tools, which are written out where the chat template
-        does not know of any; nothing is known before the model is loaded."""
+        """Text only, JSON by a grammar where the tokenizer allows it, and tools, which stand in the
+        prompt as text where the chat template shows none; nothing is known before the model is
+        loaded."""
         if self._now is None:
             return Abilities()
         return Abilities(
             context_length=self._now.loaded.context_length,
             tools=True,
             vision=False,
-            json_output=True,
+            json_output=self._now.grammars.usable,
         )
 
     @property
@@ -94,9 +97,33 @@ class HfEngine:
         # What can be known to be wrong without the model, before minutes of loading it.
         params.defaults_of(self._given, None)
         loaded = await asyncio.to_thread(load, self._options, self.progress)
-        ready = await asyncio.to_thread(_assembled, loaded, self._options, self._given)
-        await ready.batcher.start()
-        self._now = ready
+        try:
+            self._now = await self._started(loaded)
+        except EngineError:
+            raise
+        except Exception as error:
+            log.debug("%s could not be started", self._options.path, exc_info=True)
+            reason = str(error).strip().partition("\n")[0]
+            raise EngineError(
+                f"{self._options.path} was loaded but cannot be run: "
+                f"{type(error).__name__}{reason and ': '}{reason}"
+            ) from None
+
+    async def _started(self, loaded: LoadedModel) -> _Ready:
+        options = self._options
+        attention = getattr(loaded.model.config, "_attn_implementation", None)
+        batcher = StepBatcher(
+            loaded,
+            parallel=options.parallel,
+            prefill_tokens=options.prefill_tokens,
+            cache_tokens=options.cache_tokens,
+        )
+        await batcher.start()
+        try:
+            return await asyncio.to_thread(_assembled, loaded, batcher, attention, self._given)
+        except BaseException:
+            await batcher.stop()
+            raise
 
     async def stop(self) -> None:
         """Ends every request and frees the model's memory."""
@@ -119,7 +146,7 @@ class HfEngine:
             ),
             reader=prompt.reader,
             stops=prompt.stops,
-            constraint=await _constraint(ready, prompt),
+            constraint=await ready.grammars.of(prompt),
         )
         async with aclosing(answer(ready.batcher, sequence)) as steps:
             async for delta in steps:
@@ -182,16 +209,12 @@ class HfEngine:
         return self._now
 
 
-def _assembled(loaded: LoadedModel, options: HfOptions, given: Mapping[str, Any]) -> _Ready:
+def _assembled(
+    loaded: LoadedModel, batcher: Batcher, attention: str | None, given: Mapping[str, Any]
+) -> _Ready:
     defaults = params.defaults_of(given, getattr(loaded.model, "generation_config", None))
     template = ChatTemplate(loaded.tokenizer)
     table = table_of(loaded.tokenizer, template.form.marks)
-    batcher = StepBatcher(
-        loaded,
-        parallel=options.parallel,
-        prefill_tokens=options.prefill_tokens,
-        cache_tokens=options.cache_tokens,
-    )
     return _Ready(
         loaded,
         defaults,
@@ -199,7 +222,7 @@ def _assembled(loaded: LoadedModel, options: HfOptions, given: Mapping[str, Any]
         table,
         Words(loaded, template, defaults),
         Grammars(loaded, table),
-        CausalEmbedder(loaded),
+        CausalEmbedder(loaded, attention),
         batcher,
     )
 
@@ -235,15 +258,3 @@ def _beginning(loaded: LoadedModel) -> list[int]:
     """What stands before an empty prompt: there is nothing to continue without it."""
     bos = loaded.tokenizer.bos_token_id
     return [min(loaded.end_tokens, default=0) if bos is None else int(bos)]
-
-
-async def _constraint(ready: _Ready, prompt: Prompt) -> GrammarConstraint | None:
-    if prompt.schema is None:
-        return None
-    try:
-        return await ready.grammars.constraint(prompt.schema, prompt.param)
-    except InvalidRequest:
-        for pair in prompt.tools:  # which of them is it?
-            where = f"{pair[1]}.function.parameters"
-            await ready.grammars.constraint(schema_of_calls([pair]), where)
-        raise

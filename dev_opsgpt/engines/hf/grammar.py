@@ -1,6 +1,7 @@
 """Answers held to a JSON schema: llguidance's grammars, compiled once, one matcher a sequence."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from typing import Any
 
@@ -10,9 +11,12 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
-from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
+from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 64
 _LONGEST_REASON = 300
@@ -54,13 +58,31 @@ class Grammars:
 
     def __init__(self, loaded: LoadedModel, table: TokenTable) -> None:
         self._tokenizer = _tokenizer(loaded, table)
+        self.usable = self._tokenizer is not None
+        """Whether answers of this model can be held to a grammar."""
         self._words = -(-loaded.vocabulary // 32)
         self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
         self._compiling = asyncio.Lock()
 
+    async def of(self, prompt: Prompt) -> GrammarConstraint | None:
+        """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
+        field, for forced calls at the tool whose parameters cannot be followed."""
+        if prompt.schema is None:
+            return None
+        try:
+            return await self.constraint(prompt.schema, prompt.param)
+        except InvalidRequest:
+            for pair in prompt.tools:
+                where = f"{pair[1]}.function.parameters"
+                await self.constraint(schema_of_calls([pair]), where)
+            raise
+
     async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that
-        cannot be followed."""
+        cannot be followed, ``Unsupported`` where the model cannot follow any."""
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            raise Unsupported("This model's answers cannot be held to a form.", param=param)
         try:
             key = msgspec.json.encode({**schema, "x-guidance": _SPACING})
         except RecursionError:
@@ -68,25 +90,27 @@ class Grammars:
         if key not in self._known:
             async with self._compiling:
                 if key not in self._known:
-                    self._remember(key, await asyncio.to_thread(self._compile, key))
+                    self._remember(key, await asyncio.to_thread(_compiled, tokenizer, key))
         found = self._known[key]
         self._known.move_to_end(key)
         if isinstance(found, str):
             raise _refused(param, found)
-        return GrammarConstraint(found.deep_copy(), self._words, self._tokenizer.vocab_size)
+        return GrammarConstraint(found.deep_copy(), self._words, tokenizer.vocab_size)
 
     def _remember(self, key: bytes, found: LLMatcher | str) -> None:
         self._known[key] = found
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
-    def _compile(self, schema: bytes) -> LLMatcher | str:
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(schema.decode())
-        except ValueError as error:
-            return _reason(str(error))
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
-        return _reason(matcher.get_error()) if matcher.is_error() else matcher
+
+def _compiled(tokenizer: LLTokenizer, schema: bytes) -> LLMatcher | str:
+    """A matcher at its beginning, or why there can be none."""
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(schema.decode())
+    except ValueError as error:
+        return _reason(str(error))
+    matcher = LLMatcher(tokenizer, grammar, log_level=0)
+    return _reason(matcher.get_error()) if matcher.is_error() else matcher
 
 
 def _reason(error: str) -> str:
@@ -140,7 +164,13 @@ class _Tokens:
         return found
 
 
-def _tokenizer(loaded: LoadedModel, table: TokenTable) -> LLTokenizer:
-    wrapper = TokenizerWrapper(_Tokens(loaded, table))
+def _tokenizer(loaded: LoadedModel, table: TokenTable) -> LLTokenizer | None:
+    """None for a tokenizer whose tokens do not stand for bytes, or none that llguidance takes."""
+    if not table.exact:
+        return None
     ends = sorted(loaded.end_tokens)
-    return LLTokenizer(wrapper, eos_token=ends or None)
+    try:
+        return LLTokenizer(TokenizerWrapper(_Tokens(loaded, table)), eos_token=ends or None)
+    except Exception:
+        log.warning("the model's answers cannot be held to JSON", exc_info=True)
+        return None

@@ -372,6 +372,24 @@ async def test_embeddings(engine: HfEngine) -> None:
         assert error.value.param == param
 
 
+async def test_embeddings_share_the_weights(tmp_path: Path) -> None:
+    """Those that the batcher has arranged for the processor, where it does that, too."""
+    folder = tiny_llama(tmp_path, dtype="bfloat16")
+    engine = HfEngine(HfOptions(path=folder, threads=1, dtype="bfloat16"))
+    await engine.start()
+    try:
+        body = engine._ready.embedder._body
+        own = engine._ready.loaded.model.base_model
+        assert {id(one) for one in body.parameters()} == {id(one) for one in own.parameters()}
+        (vector,), _ = await embed(engine, "The gateway")
+    finally:
+        await engine.stop()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16").base_model
+    states = model(torch.tensor([TOKENIZER.encode("The gateway")])).last_hidden_state
+    expected = states[0].float().mean(dim=0)
+    assert math.dist(vector, (expected / expected.norm()).tolist()) < 0.03
+
+
 async def test_count_tokens(engine: HfEngine) -> None:
     assert await engine.count_tokens([1, 2, 3]) == 3
     assert await engine.count_tokens("The gateway") == len(TOKENIZER.encode("The gateway"))
@@ -391,6 +409,17 @@ async def test_default_params(folder: Path) -> None:
         assert answers[0].usage.completion_tokens == 3
     finally:
         await engine.stop()
+
+
+async def test_what_fails_after_loading_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("no kernel\nfor this device")
+
+    monkeypatch.setattr("dev_opsgpt.engines.hf.engine.StepBatcher.start", fail)
+    with pytest.raises(EngineError, match=r"RuntimeError: no kernel$"):
+        await HfEngine(HfOptions(path=folder, threads=1)).start()
 
 
 async def test_stop_and_start(folder: Path) -> None:

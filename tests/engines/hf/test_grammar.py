@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars
+from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars, _compiled
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable, table_of
-from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
+from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
 
 from .tiny import tiny_tokenizer
 from .tokenizers import sentence_piece, words
@@ -80,8 +80,12 @@ async def test_each_sequence_has_its_own() -> None:
 async def test_the_same_schema_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     some, _, _ = grammars(tiny_tokenizer())
     compiled = []
-    compile_ = some._compile
-    monkeypatch.setattr(some, "_compile", lambda key: compiled.append(key) or compile_(key))
+
+    def compiling(*given: Any) -> Any:
+        compiled.append(given)
+        return _compiled(*given)
+
+    monkeypatch.setattr("dev_opsgpt.engines.hf.grammar._compiled", compiling)
     await asyncio.gather(*(some.constraint(SCHEMA, "x") for _ in range(8)))
     assert len(compiled) == 1
     for number in range(100):
@@ -122,9 +126,9 @@ async def test_deep_and_large_schemas() -> None:
     await some.constraint({"enum": [f"value {i}" for i in range(2000)]}, "x")
 
 
-async def test_a_tokenizer_of_words() -> None:
-    some, table, width = grammars(words())
-    constraint = await some.constraint({"const": "hello"}, "x")
-    # It has no token for a quote: what cannot be written is an error, not an endless wait.
-    with pytest.raises(InternalError):
-        draw(constraint, table, width, 2, 0)
+async def test_a_tokenizer_whose_tokens_are_no_bytes() -> None:
+    some, _, _ = grammars(words())
+    assert not some.usable
+    with pytest.raises(Unsupported) as error:
+        await some.constraint(SCHEMA, "response_format")
+    assert error.value.param == "response_format"

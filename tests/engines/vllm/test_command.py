@@ -35,6 +35,9 @@ def test_what_is_always_there() -> None:
     assert "--served-model-name a b --max-num-seqs=256" in words
     assert "trust-remote-code" not in words
     assert not made.tools
+    assert made.environ["VLLM_HOST_IP"] == "127.0.0.1"
+    assert "VLLM_HOST_IP" not in command(host="0.0.0.0").environ
+    assert command(environ={"VLLM_HOST_IP": "10.0.0.1"}).environ["VLLM_HOST_IP"] == "10.0.0.1"
     # Only what this version knows.
     assert "--disable-uvicorn-access-log" not in words
 

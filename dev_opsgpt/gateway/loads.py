@@ -6,7 +6,7 @@ ends the asking, not the load.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,6 +15,7 @@ from dev_opsgpt.gateway.controller_calls import ControllerCalls
 from dev_opsgpt.gateway.opened import Opened
 from dev_opsgpt.gateway.request import Request
 from dev_opsgpt.gateway.routes import Route
+from dev_opsgpt.gateway.standings import DOUBTED, Standings
 from dev_opsgpt.protocol.errors import ApiError, ModelNotFound, Overloaded, Unavailable
 from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.fleet import Fleet
@@ -35,15 +36,6 @@ LOOK_AGAIN = 1.0
 FIRST_COMMENT = 1.0
 # ... as often as this.
 COMMENTS = 5.0
-# A controller that was away knows no model until its launchers have come back to it.
-DOUBTED = 10.0
-_SHOWN = {
-    "loaded": "loaded",
-    "loading": "loading",
-    "waiting": "loading",
-    "restarting": "loading",
-    "failed": "failed",
-}
 
 
 @dataclass
@@ -59,61 +51,33 @@ class _Load:
 
 
 class Loads:
-    """What can be loaded, as the controller tells it, and who waits for what. ``clock`` is
-    monotonic, in seconds."""
+    """Who waits for what. ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, fleet: Fleet, calls: ControllerCalls, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        standings: Standings,
+        calls: ControllerCalls,
+        clock: Callable[[], float],
+    ) -> None:
         self._fleet = fleet
         self._calls = calls
         self._clock = clock
-        self._standings: dict[str, Standing] = {}
-        self._missing: dict[str, float] = {}
+        self._standings = standings
         self._loads: dict[str, _Load] = {}
-
-    def take(self, standings: Iterable[Standing]) -> None:
-        """The controller has told where the launchers' models stand."""
-        found = {name: standing for standing in standings for name in standing.names}
-        now = self._clock()
-        gone = self._standings.keys() - found.keys()
-        since = {name: self._missing.get(name, now) for name in gone}
-        self._missing = {name: at for name, at in since.items() if now - at < DOUBTED}
-        self._standings = found | {name: self._standings[name] for name in self._missing}
-
-    def names(self) -> list[str]:
-        """The names of models that a request would be answered by, or loads."""
-        now = self._clock()
-        for name in [name for name, at in self._missing.items() if now - at >= DOUBTED]:
-            del self._missing[name], self._standings[name]
-        return [name for name, standing in self._standings.items() if standing.loadable]
-
-    def loadable(self, model: str) -> bool:
-        """Whether a request for the model may load it."""
-        standing = self._standings.get(model)
-        return standing is not None and standing.loadable
-
-    def shown(self, model: str, serves: bool) -> dict[str, object]:
-        """What a client is told of where a model stands: ``status`` and, while it loads,
-        ``progress``."""
-        standing = self._standings.get(model)
-        if serves or standing is None:
-            return {"status": "loaded" if serves else "unloaded"}
-        shown: dict[str, object] = {"status": _SHOWN.get(standing.phase, "unloaded")}
-        if standing.phase == "loading":
-            shown["progress"] = {
-                "phase": standing.doing or "starting",
-                "fraction": standing.fraction,
-                "seconds": standing.seconds,
-            }
-        return shown
 
     def begin(self, model: str) -> None:
         """Has a model loaded for which nobody waits: somebody else answers meanwhile."""
         if model not in self._loads:
             self._join(model)
 
+    def possible(self, model: str) -> bool:
+        """Whether a request for the model may load it."""
+        return self._standings.loadable(model)
+
     def absent(self, model: str) -> bool:
         """Whether the model is to be loaded: nobody is there who serves it, busy or broken."""
-        return self.loadable(model) and not any(
+        return self._standings.loadable(model) and not any(
             not replica.row.draining for replica in self._fleet.of(model)
         )
 
@@ -188,7 +152,7 @@ class Loads:
                 load.standing = await self._calls.load(model, PATIENCE, demanded=True)
             except ModelNotFound:
                 load.standing = None
-                if not self.loadable(model):
+                if not self._standings.loadable(model):
                     return ModelNotFound(f"The model '{model}' does not exist.", param="model")
                 await asyncio.sleep(AGAIN)
             except Unavailable as error:

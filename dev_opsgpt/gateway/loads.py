@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal
 
 from dev_opsgpt.gateway.controller_calls import ControllerCalls
 from dev_opsgpt.gateway.opened import Opened
@@ -29,6 +28,8 @@ AGAIN = 1.0
 # A model that serves is in the table this soon.
 SEEN_WITHIN = 5.0
 LOOK = 0.05
+# One that was not there so often is waited for no longer.
+UNSEEN = 2
 # Whether a load waits for room or goes on is looked at this often.
 LOOK_AGAIN = 1.0
 # A stream whose model loads quickly need not know of it, and one whose model cannot be loaded has
@@ -145,7 +146,8 @@ class Loads:
                 load.ends.set_result(error)
 
     async def _loaded(self, model: str, load: _Load) -> ApiError | None:
-        first, away = True, 0.0
+        """Asks until the load has ended, or nobody waits any more; why it has failed."""
+        first, away, unseen = True, 0.0, 0
         while first or load.waiting:
             first = False
             try:
@@ -155,26 +157,23 @@ class Loads:
                 if not self._standings.loadable(model):
                     return ModelNotFound(f"The model '{model}' does not exist.", param="model")
                 await asyncio.sleep(AGAIN)
+                continue
             except Unavailable as error:
                 away = away or self._clock()
                 if self._clock() - away > DOUBTED:
                     return error
                 await asyncio.sleep(AGAIN)
-            else:
-                away = 0.0
-                if (over := await self._over(model, load.standing)) is not None:
-                    return over or None
-        return None
-
-    async def _over(self, model: str, standing: Standing) -> ApiError | Literal[False] | None:
-        """The end of a load: an error, or False for none; None while it goes on."""
-        if standing.phase == "failed":
-            message = f"The model '{model}' could not be loaded: {standing.message}."
-            return Unavailable(message, code="load_failed", retry_after=standing.retry_after)
-        if standing.phase == "loaded":
-            return False if await self._seen(model) else _nobody(model)
-        if not standing.loadable:
-            return _nobody(model)
+                continue
+            away = 0.0
+            if (error := _failed(model, load.standing)) is not None:
+                return error
+            if load.standing.phase == "loaded":
+                if await self._seen(model):
+                    return None
+                # It may have been unloaded again at once; but who is drained by hand does not come.
+                unseen += 1
+                if unseen == UNSEEN:
+                    return _nobody(model)
         return None
 
     async def _seen(self, model: str) -> bool:
@@ -205,6 +204,16 @@ def _late(model: str, standing: Standing | None) -> Unavailable:
         return Unavailable(message, code="no_room_for_model", retry_after=COMMENTS)
     message = f"The model '{model}' is still being loaded; try again shortly."
     return Unavailable(message, code="model_loading", retry_after=COMMENTS)
+
+
+def _failed(model: str, standing: Standing) -> Unavailable | None:
+    """Why a load will come to nothing, if it will."""
+    if standing.phase == "failed":
+        message = f"The model '{model}' could not be loaded: {standing.message}."
+        return Unavailable(message, code="load_failed", retry_after=standing.retry_after)
+    if standing.phase != "loaded" and not standing.loadable:
+        return _nobody(model)
+    return None
 
 
 def _nobody(model: str) -> Unavailable:

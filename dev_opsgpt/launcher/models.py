@@ -148,8 +148,9 @@ class Models:
         return model in self._released or self._units.stopped(model)
 
     def all_released(self) -> list[str]:
-        """Every model of which that is true."""
-        return [model for model in self.settings.startable_models() if self.released(model)]
+        """Every model of which that is true; what was unloaded, and is not gone yet, is none."""
+        models = self.settings.startable_models()
+        return [m for m in models if m in self._released or self._units.left(m)]
 
     async def start(
         self, models: Sequence[str], replicas: int | None = None, settings: Settings | None = None

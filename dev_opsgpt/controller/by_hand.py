@@ -86,7 +86,7 @@ class ByHand:
                     f"there is no room for {count} more of {model!r}: max_loaded_models or "
                     "max_loaded_memory would be exceeded; unload something first"
                 )
-            launcher, _ = min(able, key=lambda one: _busy(one[1]) + places[one[0]])
+            launcher, _ = min(able, key=lambda one: one[1].replicas() + places[one[0]])
             places[launcher] += 1
         await _all(*(self._start(model, *place) for place in places.items()))
 
@@ -123,10 +123,6 @@ class ByHand:
             raise NotDone(f"{model!r} is being changed already; try again when it serves")
         retire = self._loads.retirer.retire
         await _all(*(retire(row, model, order="unload") for row in rows[-count:]))
-
-
-def _busy(host: Host) -> int:
-    return sum(resident.replicas() for resident in host.residents.values())
 
 
 async def _all(*work: Awaitable[None]) -> None:

@@ -103,12 +103,16 @@ class Loads:
         """Has a model loaded and gives where it stands: when it is loaded, when that has failed, or
         when the time is over. Raises ``ModelNotFound``."""
         model = self.model(request.model_name)
-        self.residency.want(model, self.clock(), by_hand=not request.demanded)
-        self.stir()
         if not request.demanded:
+            self.residency.want(model, self.clock(), by_hand=True)
+            self.stir()
             await self._keep(model)
         deadline = self.clock() + request.seconds
         while True:
+            if request.demanded:
+                # An unload in between takes the wish away.
+                self.residency.want(model, self.clock())
+                self._wake.set()
             standing = self.residency.standing(model, self.clock())
             if standing is None:
                 raise ModelNotFound(f"There is no model {model!r} any more.", param="model_name")

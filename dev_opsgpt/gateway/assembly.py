@@ -33,6 +33,7 @@ from dev_opsgpt.gateway.passthrough import PATH, PassThrough
 from dev_opsgpt.gateway.request_id import Identified, RequestIds, new_prefix
 from dev_opsgpt.gateway.routes import Routes
 from dev_opsgpt.gateway.snapshot_files import SnapshotFiles
+from dev_opsgpt.gateway.standings import Standings
 from dev_opsgpt.gateway.tracing import create_tracing
 from dev_opsgpt.gateway.upstreams import Upstreams
 from dev_opsgpt.gateway.usage import UsageWriter
@@ -104,7 +105,8 @@ class Gateway:
         )
         calls = ControllerCalls(self._client, options.controller, options.secret)
         self._calls = calls
-        self._loads = Loads(self._fleet, calls, clock)
+        self._standings = Standings(clock)
+        self._loads = Loads(self._fleet, self._standings, calls, clock)
         self._forwarder = Forwarder(
             self._fleet,
             Routes(options.route, options.routes),
@@ -141,7 +143,7 @@ class Gateway:
             secret=options.secret,
             clock=clock,
             gone=self._dispatcher.gone,
-            models=self._loads.take,
+            models=self._standings.take,
         )
         files = SnapshotFiles(options.runtime_dir, options.index) if options.runtime_dir else None
         self._exporter = Exporter(self._metrics, files, index=options.index, clock=wall)
@@ -223,7 +225,9 @@ class Gateway:
         }
 
     def _pages(self, clock: Callable[[], float]) -> App:
-        pages = create_pages(Pages(self._fleet, self._loads, self._upstreams, clock), self._keys)
+        pages = create_pages(
+            Pages(self._fleet, self._standings, self._upstreams, clock), self._keys
+        )
         if self._database is not None and self._ring is not None:
             admin = Admin(self._store, self._ring, self._limits)
             pages.include_router(create_admin(admin, lambda token: self._is_admin(token)))

@@ -79,7 +79,7 @@ class Forwarder:
             return True
         route = self.routes.of(model)
         stands_for_others = route is not self.routes.default and bool(route.fallbacks)
-        return stands_for_others or self.loads.loadable(model)
+        return stands_for_others or self.loads.possible(model)
 
     async def serve(self, request: Request, route: Route) -> None:
         """Answers the request: by its model, whose ``route`` it is, or by one of the fallbacks
@@ -109,10 +109,11 @@ class Forwarder:
                     raise
                 if self.loads.absent(model) and loads < MOST_LOADS:
                     loads += 1
-                    error = await self._load(request, model, route) or error
-                    if self._fleet.ready(model, self._clock()):
+                    unloaded = await self._load(request, model, route, error)
+                    if unloaded is None:
                         tried = request.tried = []
                         continue
+                    error = unloaded
                 if self._may_retry(error, model, route, tried):
                     self.budget.spend(self._clock())
                     self._events.retried(model)
@@ -141,17 +142,20 @@ class Forwarder:
         finally:
             pair.close()
 
-    async def _load(self, request: Request, model: str, route: Route) -> ApiError | None:
+    async def _load(
+        self, request: Request, model: str, route: Route, error: ApiError
+    ) -> ApiError | None:
         """Waits until a model is loaded; why it is not where that fails. A fallback that is ready
-        does not wait with it: it answers, and the model is loaded for those who come next."""
+        does not wait with it: it answers, and the model is loaded for those who come next, to whom
+        the ``error`` will not happen."""
         now = self._clock()
         if model is request.model and any(self._able(request, m, now) for m in route.fallbacks):
             self.loads.begin(model)
-            return None
+            return error
         try:
             await self.loads.wait(request, model, route)
-        except ApiError as error:
-            return error
+        except ApiError as failed:
+            return failed
         return None
 
     async def _wait(self, request: Request, model: str, route: Route) -> Replica:

@@ -6,15 +6,15 @@ ends the asking, not the load.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal
 
 from dev_opsgpt.gateway.controller_calls import ControllerCalls
 from dev_opsgpt.gateway.opened import Opened
 from dev_opsgpt.gateway.request import Request
 from dev_opsgpt.gateway.routes import Route
+from dev_opsgpt.gateway.standings import DOUBTED, Standings
 from dev_opsgpt.protocol.errors import ApiError, ModelNotFound, Overloaded, Unavailable
 from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.fleet import Fleet
@@ -28,6 +28,8 @@ AGAIN = 1.0
 # A model that serves is in the table this soon.
 SEEN_WITHIN = 5.0
 LOOK = 0.05
+# One that was not there so often is waited for no longer.
+UNSEEN = 2
 # Whether a load waits for room or goes on is looked at this often.
 LOOK_AGAIN = 1.0
 # A stream whose model loads quickly need not know of it, and one whose model cannot be loaded has
@@ -35,15 +37,6 @@ LOOK_AGAIN = 1.0
 FIRST_COMMENT = 1.0
 # ... as often as this.
 COMMENTS = 5.0
-# A controller that was away knows no model until its launchers have come back to it.
-DOUBTED = 10.0
-_SHOWN = {
-    "loaded": "loaded",
-    "loading": "loading",
-    "waiting": "loading",
-    "restarting": "loading",
-    "failed": "failed",
-}
 
 
 @dataclass
@@ -59,61 +52,33 @@ class _Load:
 
 
 class Loads:
-    """What can be loaded, as the controller tells it, and who waits for what. ``clock`` is
-    monotonic, in seconds."""
+    """Who waits for what. ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, fleet: Fleet, calls: ControllerCalls, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        standings: Standings,
+        calls: ControllerCalls,
+        clock: Callable[[], float],
+    ) -> None:
         self._fleet = fleet
         self._calls = calls
         self._clock = clock
-        self._standings: dict[str, Standing] = {}
-        self._missing: dict[str, float] = {}
+        self._standings = standings
         self._loads: dict[str, _Load] = {}
-
-    def take(self, standings: Iterable[Standing]) -> None:
-        """The controller has told where the launchers' models stand."""
-        found = {name: standing for standing in standings for name in standing.names}
-        now = self._clock()
-        gone = self._standings.keys() - found.keys()
-        since = {name: self._missing.get(name, now) for name in gone}
-        self._missing = {name: at for name, at in since.items() if now - at < DOUBTED}
-        self._standings = found | {name: self._standings[name] for name in self._missing}
-
-    def names(self) -> list[str]:
-        """The names of models that a request would be answered by, or loads."""
-        now = self._clock()
-        for name in [name for name, at in self._missing.items() if now - at >= DOUBTED]:
-            del self._missing[name], self._standings[name]
-        return [name for name, standing in self._standings.items() if standing.loadable]
-
-    def loadable(self, model: str) -> bool:
-        """Whether a request for the model may load it."""
-        standing = self._standings.get(model)
-        return standing is not None and standing.loadable
-
-    def shown(self, model: str, serves: bool) -> dict[str, object]:
-        """What a client is told of where a model stands: ``status`` and, while it loads,
-        ``progress``."""
-        standing = self._standings.get(model)
-        if serves or standing is None:
-            return {"status": "loaded" if serves else "unloaded"}
-        shown: dict[str, object] = {"status": _SHOWN.get(standing.phase, "unloaded")}
-        if standing.phase == "loading":
-            shown["progress"] = {
-                "phase": standing.doing or "starting",
-                "fraction": standing.fraction,
-                "seconds": standing.seconds,
-            }
-        return shown
 
     def begin(self, model: str) -> None:
         """Has a model loaded for which nobody waits: somebody else answers meanwhile."""
         if model not in self._loads:
             self._join(model)
 
+    def possible(self, model: str) -> bool:
+        """Whether a request for the model may load it."""
+        return self._standings.loadable(model)
+
     def absent(self, model: str) -> bool:
         """Whether the model is to be loaded: nobody is there who serves it, busy or broken."""
-        return self.loadable(model) and not any(
+        return self._standings.loadable(model) and not any(
             not replica.row.draining for replica in self._fleet.of(model)
         )
 
@@ -181,36 +146,34 @@ class Loads:
                 load.ends.set_result(error)
 
     async def _loaded(self, model: str, load: _Load) -> ApiError | None:
-        first, away = True, 0.0
+        """Asks until the load has ended, or nobody waits any more; why it has failed."""
+        first, away, unseen = True, 0.0, 0
         while first or load.waiting:
             first = False
             try:
                 load.standing = await self._calls.load(model, PATIENCE, demanded=True)
             except ModelNotFound:
                 load.standing = None
-                if not self.loadable(model):
+                if not self._standings.loadable(model):
                     return ModelNotFound(f"The model '{model}' does not exist.", param="model")
                 await asyncio.sleep(AGAIN)
+                continue
             except Unavailable as error:
                 away = away or self._clock()
                 if self._clock() - away > DOUBTED:
                     return error
                 await asyncio.sleep(AGAIN)
-            else:
-                away = 0.0
-                if (over := await self._over(model, load.standing)) is not None:
-                    return over or None
-        return None
-
-    async def _over(self, model: str, standing: Standing) -> ApiError | Literal[False] | None:
-        """The end of a load: an error, or False for none; None while it goes on."""
-        if standing.phase == "failed":
-            message = f"The model '{model}' could not be loaded: {standing.message}."
-            return Unavailable(message, code="load_failed", retry_after=standing.retry_after)
-        if standing.phase == "loaded":
-            return False if await self._seen(model) else _nobody(model)
-        if not standing.loadable:
-            return _nobody(model)
+                continue
+            away = 0.0
+            if (error := _failed(model, load.standing)) is not None:
+                return error
+            if load.standing.phase == "loaded":
+                if await self._seen(model):
+                    return None
+                # It may have been unloaded again at once; but who is drained by hand does not come.
+                unseen += 1
+                if unseen == UNSEEN:
+                    return _nobody(model)
         return None
 
     async def _seen(self, model: str) -> bool:
@@ -241,6 +204,16 @@ def _late(model: str, standing: Standing | None) -> Unavailable:
         return Unavailable(message, code="no_room_for_model", retry_after=COMMENTS)
     message = f"The model '{model}' is still being loaded; try again shortly."
     return Unavailable(message, code="model_loading", retry_after=COMMENTS)
+
+
+def _failed(model: str, standing: Standing) -> Unavailable | None:
+    """Why a load will come to nothing, if it will."""
+    if standing.phase == "failed":
+        message = f"The model '{model}' could not be loaded: {standing.message}."
+        return Unavailable(message, code="load_failed", retry_after=standing.retry_after)
+    if standing.phase != "loaded" and not standing.loadable:
+        return _nobody(model)
+    return None
 
 
 def _nobody(model: str) -> Unavailable:

@@ -16,8 +16,8 @@ from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Caller, Keys
-from dev_opsgpt.gateway.loads import Loads
 from dev_opsgpt.gateway.openapi import describe
+from dev_opsgpt.gateway.standings import Standings
 from dev_opsgpt.gateway.upstreams import Upstreams
 from dev_opsgpt.protocol import errors
 from dev_opsgpt.protocol.errors import (
@@ -53,9 +53,11 @@ class TokenCheck(BaseModel):
 class Pages:
     """The routes' handlers, over the same fleet as the hot path."""
 
-    def __init__(self, fleet: Fleet, loads: Loads, upstreams: Upstreams, clock: Clock) -> None:
+    def __init__(
+        self, fleet: Fleet, standings: Standings, upstreams: Upstreams, clock: Clock
+    ) -> None:
         self._fleet = fleet
-        self._loads = loads
+        self._standings = standings
         self._upstreams = upstreams
         self._clock = clock
         self._started = int(time.time())
@@ -72,12 +74,12 @@ class Pages:
         return {"object": "list", "data": [self._shown(name) for name in names]}
 
     def _names(self) -> list[str]:
-        return sorted({*self._fleet.models(), *self._loads.names()})
+        return sorted({*self._fleet.models(), *self._standings.names()})
 
     def _shown(self, name: str) -> dict[str, Any]:
         serves = bool(self._fleet.ready(name, self._clock()))
         card = {"id": name, "object": "model", "created": self._started, "owned_by": "opsgpt"}
-        return card | self._loads.shown(name, serves)
+        return card | self._standings.shown(name, serves)
 
     def health(self) -> dict[str, Any]:
         """Whether requests can be answered, and by how many replicas of which model."""

@@ -5,19 +5,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import chain, islice
 
-from dev_opsgpt.config import ModelPlan, Settings
+from dev_opsgpt.config import Settings
 from dev_opsgpt.launcher.channel import CommandFailed
 from dev_opsgpt.launcher.client import CallFailed, Calls
+from dev_opsgpt.launcher.free_ports import on_free_ports
 from dev_opsgpt.launcher.link import Exit
 from dev_opsgpt.launcher.plan import model_processes
-from dev_opsgpt.launcher.ports import is_free
 from dev_opsgpt.launcher.unit import STOP_MARGIN, Part, State, Unit
 from dev_opsgpt.launcher.units import ENDED, Units
 
-LAST_PORT = 65_535
 # Between the look at a port and the worker that binds it, somebody else may.
 PORT_ATTEMPTS = 3
 
@@ -151,8 +148,9 @@ class Models:
         return model in self._released or self._units.stopped(model)
 
     def all_released(self) -> list[str]:
-        """Every model of which that is true."""
-        return [model for model in self.settings.startable_models() if self.released(model)]
+        """Every model of which that is true; what was unloaded, and is not gone yet, is none."""
+        models = self.settings.startable_models()
+        return [m for m in models if m in self._released or self._units.left(m)]
 
     async def start(
         self, models: Sequence[str], replicas: int | None = None, settings: Settings | None = None
@@ -185,7 +183,8 @@ class Models:
         failures: dict[str, str],
     ) -> list[str]:
         """One try; gives those whose port somebody was quicker to take."""
-        plans = list(self._plans(settings, models, replicas, failures))
+        taken = self._units.ports()
+        plans = list(on_free_ports(settings, models, replicas, taken, failures))
         specs = model_processes(settings, plans, self._calls.controller, self._launcher)
         units = [self._units.add(spec) for spec in specs]
         await asyncio.gather(*(unit.settle() for unit in units))
@@ -248,31 +247,6 @@ class Models:
         except (CallFailed, TimeoutError) as error:
             part.leaving = False
             raise CommandFailed(f"{part.address} did not stop: {error or 'it drains'}") from None
-
-    def _plans(
-        self,
-        settings: Settings,
-        models: Sequence[str],
-        replicas: int | None,
-        failures: dict[str, str],
-    ) -> Iterator[ModelPlan]:
-        """The models' plans on ports that are free now, their own where they are."""
-        taken = self._units.ports()
-        for model in models:
-            plan = settings.plan_for(model, taken)
-            count = len(plan.ports) if replicas is None else replicas
-            ports = tuple(islice(_free_ports(plan, taken), count))
-            if len(ports) < count:
-                failures[model] = "there is no free port for it"
-                continue
-            taken.update(ports)
-            yield replace(plan, ports=ports)
-
-
-def _free_ports(plan: ModelPlan, taken: Collection[int]) -> Iterator[int]:
-    host = plan.worker.host
-    candidates = chain(plan.ports, range(max(plan.ports) + 1, LAST_PORT + 1))
-    return (port for port in candidates if port not in taken and is_free(host, port))
 
 
 def _why(part: Part) -> str:

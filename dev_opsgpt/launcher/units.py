@@ -64,6 +64,10 @@ class Units:
         """Whether a worker of a model was asked to leave, and left."""
         return any(part.state is State.STOPPED for _, part in self._of(model))
 
+    def left(self, model: str) -> bool:
+        """Whether a worker of a model has left that was not stopped from here."""
+        return any(part.state is State.STOPPED and not part.leaving for _, part in self._of(model))
+
     def forget(self, model: str) -> None:
         """Forgets what is left of the workers of a model that have ended."""
         for unit, part in list(self._of(model)):

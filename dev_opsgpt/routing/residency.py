@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from dev_opsgpt.routing.cards import Card, Phase, Standing
+from dev_opsgpt.routing.cards import Phase, Standing
 from dev_opsgpt.routing.residents import Host, Resident, Residents
+from dev_opsgpt.routing.room import Need, Room
 
 # A wish that nobody repeats is forgotten after so long, unless its load is under way.
 WISH_LASTS = 30.0
@@ -21,12 +22,6 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 # What is refused since it can never fit is looked at again after so long.
 REFUSED_FOR = 5.0
-# A model that turned out to be at work when it was to be unloaded is let alone for so long.
-BUSY_FOR = 1.0
-_GIB = 2**30
-
-Need = tuple[int, int]
-"""Replicas, and the bytes that they take together."""
 Claims = dict[str, list[Need]]
 """By launcher: what is kept there for those who came first."""
 
@@ -65,7 +60,7 @@ class Residency:
         self.residents = Residents()
         self._wishes: dict[str, _Wish] = {}
         self._failures: dict[str, _Failure] = {}
-        self._kept: dict[tuple[str, str], float] = {}
+        self._room = Room(self.residents)
         self.held: set[str] = set()
 
     def want(self, model: str, now: float, *, by_hand: bool = False) -> None:
@@ -125,7 +120,7 @@ class Residency:
     def kept(self, order: Order, now: float) -> None:
         """A model could not be unloaded: it was at work, or would not go."""
         if self._ended(order) is not None:
-            self._kept[order.launcher, order.model] = now + BUSY_FOR
+            self._room.keep(order.launcher, order.model, now)
 
     def unload(self, model: str, launcher: str) -> None:
         """A model is being unloaded there because somebody has said so."""
@@ -202,7 +197,6 @@ class Residency:
         return failure if failure is not None and now < failure.until else None
 
     def _forget(self, now: float) -> None:
-        self._kept = {key: until for key, until in self._kept.items() if now < until}
         known = {name for host in self.residents.hosts.values() for name in host.cards}
         for model, wish in list(self._wishes.items()):
             going_on = any(resident.ordered for _, resident in self.residents.of(model))
@@ -238,9 +232,9 @@ class Residency:
         if not able:
             wish.why = "no launcher that may load it is connected"
             return []
-        for launcher, host in sorted(able, key=lambda one: _load_of(one[1])):
+        for launcher, host in sorted(able, key=lambda one: one[1].replicas()):
             needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
-            if _fit(needs, self._free(host)):
+            if self._room.fits(launcher, needs):
                 card = host.cards[model]
                 host.residents[model] = Resident(
                     card, since=now, ordered=True, demanded=not wish.by_hand, last=now
@@ -259,7 +253,7 @@ class Residency:
         plans: list[tuple[float, str, list[str]]] = []
         for launcher, host in able:
             needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
-            victims = self._victims(launcher, host, needs, now)
+            victims = self._room.victims(launcher, needs, now)
             if victims is not None:
                 latest = max((host.residents[name].last for name in victims), default=0.0)
                 plans.append((latest, launcher, victims))
@@ -273,49 +267,15 @@ class Residency:
             host.residents[name].leaving = True
         return [Order("unload", launcher, name, f"to make room for {model!r}") for name in victims]
 
-    def _victims(
-        self, launcher: str, host: Host, needs: Iterable[Need], now: float
-    ) -> list[str] | None:
-        """The idle models to unload for what is needed, the least recently used first; none where
-        what leaves already is enough; None where there are not enough."""
-        needs = tuple(needs)
-        leaving = [name for name, r in host.residents.items() if r.leaving]
-        chosen: list[str] = []
-        for name in self._idle(launcher, host, now):
-            if _fit(needs, self._free(host, (*leaving, *chosen))):
-                break
-            chosen.append(name)
-        if not _fit(needs, self._free(host, (*leaving, *chosen))):
-            return None
-        for name in list(chosen):
-            rest = [other for other in chosen if other != name]
-            if _fit(needs, self._free(host, (*leaving, *rest))):
-                chosen = rest
-        return chosen
-
-    def _idle(self, launcher: str, host: Host, now: float) -> list[str]:
-        """What may be unloaded, the least recently used first."""
-        idle = [
-            name
-            for name, resident in host.residents.items()
-            if resident.movable
-            and (launcher, name) not in self._kept
-            and self.residents.idle(resident, now)
-        ]
-        return sorted(idle, key=lambda name: host.residents[name].last)
-
     def _no_room(
         self, model: str, wish: _Wish, able: list[tuple[str, Host]], now: float
     ) -> list[Order]:
         """Nothing can go now. Where nothing ever will, the wish is refused at once."""
-        stays = {
-            launcher: [n for n, r in host.residents.items() if r.movable] for launcher, host in able
-        }
-        if any(_fit([h.need(h.cards[model])], self._free(h, stays[name])) for name, h in able):
-            wish.why = "there is no room for it: " + self._busy(able[0][1])
+        if any(self._room.ever(launcher, host.need(host.cards[model])) for launcher, host in able):
+            wish.why = "there is no room for it: " + self._room.in_use(able[0][0])
             return []
         self._failures[model] = _Failure(
-            _too_large(able[0][1].cards[model], able[0][1]), now + REFUSED_FOR
+            self._room.too_large(able[0][0], able[0][1].cards[model]), now + REFUSED_FOR
         )
         del self._wishes[model]
         return []
@@ -324,13 +284,10 @@ class Residency:
         """What was idle for longer than it is kept."""
         orders = []
         for launcher, host in self.residents.hosts.items():
-            for name, resident in host.residents.items():
+            for name in self._room.idle(launcher, now):
+                resident = host.residents[name]
                 keep = resident.card.keep_alive
-                if keep is None or not resident.movable or name in self._wishes:
-                    continue
-                if (launcher, name) in self._kept or now - resident.last < keep:
-                    continue
-                if self.residents.idle(resident, now):
+                if keep is not None and now - resident.last >= keep and name not in self._wishes:
                     resident.leaving = True
                     orders.append(Order("unload", launcher, name, f"idle for {keep:g} s"))
         return orders
@@ -341,26 +298,13 @@ class Residency:
         orders = []
         for launcher, host in self.residents.hosts.items():
             leaving = [name for name, r in host.residents.items() if r.leaving]
-            for name in self._idle(launcher, host, now):
-                if _fit((), self._free(host, leaving)):
+            for name in self._room.idle(launcher, now):
+                if self._room.fits(launcher, (), leaving):
                     break
                 host.residents[name].leaving = True
                 leaving.append(name)
                 orders.append(Order("unload", launcher, name, "more is loaded than may be"))
         return orders
-
-    def _free(self, host: Host, without: Iterable[str] = ()) -> tuple[float, float]:
-        return host.free(self.residents.uses, tuple(without))
-
-    def _busy(self, host: Host) -> str:
-        bounds = host.bounds
-        names = ", ".join(sorted(host.residents))
-        most = []
-        if bounds.replicas is not None:
-            most.append(f"at most {bounds.replicas} may be loaded")
-        if bounds.memory is not None:
-            most.append(f"at most {bounds.memory / _GIB:.2f} GiB")
-        return f"{names} are in use, and {' and '.join(most)}"
 
     def _ended(self, order: Order) -> Resident | None:
         host = self.residents.hosts.get(order.launcher)
@@ -368,29 +312,3 @@ class Residency:
         if resident is not None:
             resident.ordered = resident.leaving = False
         return resident
-
-
-def _fit(needs: Iterable[Need], free: tuple[float, float]) -> bool:
-    """Whether there is room for all of it together."""
-    needs = tuple(needs)
-    return (
-        sum(replicas for replicas, _ in needs) <= free[0]
-        and sum(memory for _, memory in needs) <= free[1]
-    )
-
-
-def _load_of(host: Host) -> int:
-    return sum(resident.replicas() for resident in host.residents.values())
-
-
-def _too_large(card: Card, host: Host) -> str:
-    bounds = host.bounds
-    if bounds.replicas is not None and card.replicas > bounds.replicas:
-        return f"it has {card.replicas} replicas, and max_loaded_models is {bounds.replicas}"
-    _, need = host.need(card)
-    if bounds.memory is not None and need > bounds.memory:
-        return (
-            f"it needs about {need / _GIB:.2f} GiB, and max_loaded_memory is "
-            f"{bounds.memory / _GIB:.2f} GiB"
-        )
-    return "the models that always stay loaded leave no room for it"

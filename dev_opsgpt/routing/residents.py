@@ -87,6 +87,10 @@ class Host:
         """The replicas of a model that is loaded, and the memory that they take together."""
         return card.replicas, card.replicas * self.size(card.name)
 
+    def replicas(self) -> int:
+        """The replicas that it has, or is to have."""
+        return sum(resident.replicas() for resident in self.residents.values())
+
     def free(self, uses: dict[str, Use], without: Collection[str] = ()) -> tuple[float, float]:
         """The replicas and the memory that may still be loaded, were some models not there."""
         there = {name: r for name, r in self.residents.items() if name not in without}

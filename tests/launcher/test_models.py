@@ -76,6 +76,7 @@ class Cast:
         self.broken: set[str] = set()
         self.outrun: list[str] = []
         self.drains = True
+        self.told_released: list[list[str]] = []
         self.values: dict[str, Any] = {
             "LLM_MODELs": ["a"],
             "llm_model_dict": {name: {"local_model_path": f"{name}.gguf"} for name in "ab"},
@@ -85,9 +86,13 @@ class Cast:
         }
         self.read = self.settings()
         log = LogFile(folder / "a.log")
-        self.units = Units(lambda spec: Unit(spec, self.spawn, log, lambda _: None))
+        self.units = Units(lambda spec: Unit(spec, self.spawn, log, self.changed))
         self.models = Models(self.read, self.units, cast(Calls, self), "me")
         self.controller = "http://127.0.0.1:1"
+
+    def changed(self, unit: Unit) -> None:
+        """Some process has."""
+        self.told_released.append(self.models.all_released())
 
     async def spawn(self, spec: ProcessSpec, log: LogFile, heard: Callable[[News], None]) -> Life:
         self.lives.append(Life(self, spec, heard))
@@ -288,6 +293,7 @@ async def test_an_unloaded_model_is_no_released_one(stage: Cast) -> None:
     await stage.models.load_model("b", True)
     await stage.models.unload_model("b", None)
     assert stage.models.all_released() == []
+    assert not any(stage.told_released), "not for a moment"
     assert not stage.models.demanded
     await stage.models.stop_model("a", None)
     assert stage.models.all_released() == ["a"]

@@ -1,7 +1,7 @@
 """The weights of a model as they lie on disk: which tensors in which files, read one by one."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,23 +107,16 @@ def _sharded(index: Path) -> list[Path]:
 def check_index(folder: Path, checkpoint: Checkpoint) -> None:
     """Raises ``EngineError`` for tensors that the index promises and the files do not have."""
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        index = read_json(folder / name)
-        if index is not None and {folder / f for f in index["weight_map"].values()} == set(
+        places = (read_json(folder / name) or {}).get("weight_map")
+        if isinstance(places, dict) and {folder / f for f in places.values()} == set(
             checkpoint.files
         ):
-            raise_faults(
-                folder,
-                (
-                    f"{tensor} is not in {file}"
-                    for tensor, file in index["weight_map"].items()
-                    if tensor not in checkpoint.heads
-                ),
-            )
+            missing = [tensor for tensor in places if tensor not in checkpoint.heads]
+            raise_faults(folder, [f"{tensor} is not in {places[tensor]}" for tensor in missing])
 
 
-def raise_faults(where: Path, faults: Iterator[str] | list[str]) -> None:
+def raise_faults(where: Path, found: Sequence[str]) -> None:
     """Raises ``EngineError`` with the first few faults in one line, if there are any."""
-    found = list(faults)
     if found:
         more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
         raise EngineError(f"{where} is damaged: {'; '.join(found[:4])}{more}.")

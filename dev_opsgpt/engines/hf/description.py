@@ -25,12 +25,14 @@ _KEY = 'FSCHAT_MODEL_WORKERS["<model>"]["trust_remote_code"] = True'
 @dataclass(frozen=True)
 class Description:
     """``raw`` is the content of ``config.json``, ``config`` what transformers makes of it, and
-    ``model_class`` the class that loads such a model."""
+    ``model_class`` the class that loads such a model. Tensors under the names ``unused`` begin with
+    may be missing."""
 
     folder: Path
     raw: Mapping[str, Any]
     config: Any
     model_class: Any
+    unused: tuple[str, ...] = ()
 
     def skeleton(self) -> nn.Module:
         """The model without memory for its weights. Raises ``EngineError``."""
@@ -48,17 +50,13 @@ class Description:
 def describe(folder: Path, raw: Mapping[str, Any], trust_remote_code: bool) -> Description:
     """Reads what a model is. Raises ``EngineError``: its architecture is unknown, writes no text,
     or is code of the model's own, which is run only where that is allowed."""
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        # Whatever a configuration says: transformers checks it, and a model's own code may run.
-        raise _refused(folder, raw, error) from None
+    config = read_configuration(folder, raw, trust_remote_code)
     own = (getattr(config, "auto_map", None) or {}).get(_AUTO)
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     if own is not None and trust_remote_code:
         return Description(folder, raw, config, get_class_from_dynamic_module(own, str(folder)))
     if own is not None and not known:
-        raise _needs_code(folder)
+        raise needs_code(folder)
     if not known:
         raise EngineError(
             f"{folder}: a model of type {raw.get('model_type')!r} is no causal language model."
@@ -70,6 +68,15 @@ def describe(folder: Path, raw: Mapping[str, Any], trust_remote_code: bool) -> D
     return Description(folder, raw, config, model_class)
 
 
+def read_configuration(folder: Path, raw: Mapping[str, Any], trust_remote_code: bool) -> Any:
+    """What transformers makes of a model's ``config.json``. Raises ``EngineError``."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        # Whatever a configuration says: transformers checks it, and a model's own code may run.
+        raise _refused(folder, raw, error) from None
+
+
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """A folder's tokenizer. Raises ``EngineError``."""
     check_tokenizer_files(folder)
@@ -78,15 +85,20 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     except Exception as error:
         # The libraries that read tokenizers raise what they like for damaged files.
         if not trust_remote_code and "trust_remote_code" in str(error):
-            raise _needs_code(folder) from None
+            raise needs_code(folder) from None
         raise EngineError(f"The tokenizer of {folder} cannot be read: {one_line(error)}") from None
 
 
 def generation_config(folder: Path, model: Any) -> GenerationConfig:
-    """A folder's generation configuration, or what the model's own configuration makes of it."""
-    if read_json(folder / "generation_config.json") is not None:
+    """A folder's generation configuration, or what the model's own configuration makes of it.
+    Raises ``EngineError``."""
+    path = folder / "generation_config.json"
+    if read_json(path) is None:
+        return GenerationConfig.from_model_config(model.config)
+    try:
         return GenerationConfig.from_pretrained(folder)
-    return GenerationConfig.from_model_config(model.config)
+    except (ValueError, TypeError, OSError) as error:
+        raise EngineError(f"{path} is not understood: {one_line(error)}") from None
 
 
 def one_line(error: Exception) -> str:
@@ -97,14 +109,15 @@ def one_line(error: Exception) -> str:
 
 def _refused(folder: Path, raw: Mapping[str, Any], error: Exception) -> EngineError:
     if "trust_remote_code" in str(error):
-        return _needs_code(folder)
+        return needs_code(folder)
     if "does not recognize this architecture" in str(error) or "model_type" not in raw:
         kind = raw.get("model_type") or ", ".join(raw.get("architectures") or ()) or "none named"
         return EngineError(f"{folder}: the installed transformers knows no architecture {kind!r}.")
     return EngineError(f"{folder}: its config.json is not understood: {one_line(error)}")
 
 
-def _needs_code(folder: Path) -> EngineError:
+def needs_code(folder: Path) -> EngineError:
+    """What is told where a model comes with code and none may be run."""
     return EngineError(
         f"{folder} needs Python code that comes with the model. If you trust it, set {_KEY}."
     )

@@ -70,6 +70,15 @@ def pick_gpus(free: Sequence[int], wanted: int) -> list[int]:
     return sorted(by_room[:wanted])
 
 
+def free_on(gpu: torch.device) -> int:
+    """Bytes of a GPU that this process may still take: what nobody has, and what torch holds for it
+    and does not use, but no more than the process's cap leaves."""
+    free, total = torch.cuda.mem_get_info(gpu)
+    allocated = torch.cuda.memory_allocated(gpu)
+    capped = int(total * torch.cuda.get_per_process_memory_fraction(gpu)) - allocated
+    return max(0, min(free + torch.cuda.memory_reserved(gpu) - allocated, capped))
+
+
 def _device(asked: str) -> torch.device:
     """The device of that name; ``auto`` takes an accelerator where there is one."""
     there: Mapping[str, Callable[[], bool]] = {

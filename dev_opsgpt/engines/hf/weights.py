@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, logging
+from transformers import logging
 
 from dev_opsgpt.engines.hf.checkpoint import (
     Checkpoint,
@@ -20,7 +20,7 @@ from dev_opsgpt.engines.hf.checkpoint import (
     raise_faults,
 )
 from dev_opsgpt.engines.hf.description import Description, one_line
-from dev_opsgpt.engines.hf.devices import Placement
+from dev_opsgpt.engines.hf.devices import Placement, free_on
 from dev_opsgpt.engines.hf.gptq_kernels import could_use, with_kernels
 from dev_opsgpt.engines.hf.gptq_loading import PackedCheckpoint, own_description
 from dev_opsgpt.engines.hf.int8 import to_int8
@@ -124,7 +124,11 @@ def _filled(
     except Exception as error:
         # Out of memory, a library that is missing, a model's own code: told as it is.
         raise _not_loaded(description, error) from None
-    faults = [f"{name} is missing" for name in sorted(told["missing_keys"])]
+    faults = [
+        f"{name} is missing"
+        for name in sorted(told["missing_keys"])
+        if not name.startswith(description.unused)
+    ]
     faults += [
         f"{name} has shape {list(stored)}, not {list(wanted)}"
         for name, stored, wanted in sorted(told["mismatched_keys"], key=lambda found: found[0])
@@ -153,7 +157,7 @@ def _by_transformers(
     config = deepcopy(description.config)
     config.quantization_config = {"quant_method": "gptq", **said}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = description.model_class.from_pretrained(
             description.folder,
             config=config,
             dtype=dtype,
@@ -243,7 +247,7 @@ def _check_memory(
             available = sum(placement.room.values()) + (available or 0)
             where = "the memory of its GPUs and of the machine"
         else:
-            available = torch.cuda.mem_get_info(placement.device)[0]
+            available = free_on(placement.device)
             where = f"the memory of {placement.device}"
     if available is not None and needed > available:
         raise EngineError(

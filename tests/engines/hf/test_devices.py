@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dev_opsgpt.engines.hf import devices
-from dev_opsgpt.engines.hf.devices import Placement, choose_dtype, pick_gpus, place
+from dev_opsgpt.engines.hf.devices import Placement, choose_dtype, free_on, pick_gpus, place
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.worker.engine import EngineError
 
@@ -56,6 +56,19 @@ def test_a_cap_bounds_the_process_and_what_weights_get(gpus: dict[int, float]) -
     assert found.device == torch.device("cuda", 1)
     assert found.room == {1: int(0.85 * 20 * GIB)}
     assert gpus == {1: 0.5}
+
+
+@pytest.mark.parametrize(("fraction", "left"), [(1.0, 12 * GIB), (0.25, 7 * GIB), (0.05, 0)])
+def test_what_is_left_under_a_cap(
+    gpus: dict[int, float], monkeypatch: pytest.MonkeyPatch, fraction: float, left: int
+) -> None:
+    held = {"memory_allocated": 3 * GIB, "memory_reserved": 5 * GIB}
+    for name, size in held.items():
+        monkeypatch.setattr(devices.torch.cuda, name, lambda gpu, size=size: size)
+    cap = "get_per_process_memory_fraction"
+    monkeypatch.setattr(devices.torch.cuda, cap, lambda gpu: fraction, raising=False)
+    monkeypatch.setattr(devices.torch.cuda, "mem_get_info", lambda gpu: (10 * GIB, 40 * GIB))
+    assert free_on(torch.device("cuda", 0)) == left
 
 
 def test_several_gpus(gpus: dict[int, float]) -> None:

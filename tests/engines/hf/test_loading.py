@@ -255,6 +255,12 @@ def write(name: str, content: bytes) -> Callable[[Path], Any]:
             ),
             "holds more than tensors",
         ),
+        (write("generation_config.json", b"[1"), r"generation_config\.json cannot be read"),
+        (
+            lambda f: edit_json(f / "generation_config.json", max_new_tokens=-5),
+            r"generation_config\.json is not understood",
+        ),
+        (write("model.safetensors.index.json", b"{}"), "it has no weight_map"),
         (unlink("tokenizer.json"), r"The tokenizer of .* cannot be read|has no tokenizer"),
         (write("tokenizer.json", b"{}"), r"The tokenizer of .* cannot be read"),
         (

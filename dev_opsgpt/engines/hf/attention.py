@@ -23,6 +23,10 @@ WASTE_ELSEWHERE = 2048
 """How many blocks may be computed in vain to save a group: what starting one costs by device."""
 
 
+_HARMLESS = frozenset({"dropout", "position_ids", "cache_position", "position_embeddings"})
+"""What layers say to attention functions without changing what these have to compute."""
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """What a layer said of itself when it was called."""
@@ -238,11 +242,14 @@ def _zeros(like: torch.Tensor, blocks: int) -> torch.Tensor:
 
 
 def _plain(more: dict[str, Any]) -> bool:
-    """Whether what else a layer says changes nothing of what is computed."""
-    changing = ("position_bias", "alibi", "head_mask", "block_mask", "cu_seq_lens_q")
+    """Whether what else a layer says changes nothing of what is computed. What is unknown might
+    (a sparse choice of keys, a bias by position), perhaps only where a text is long."""
     if more.get("is_causal") is False:
         return False
-    return all(more.get(name) is None for name in changing)
+    return all(
+        value is None or isinstance(value, bool) or name in _HARMLESS
+        for name, value in more.items()
+    )
 
 
 def _rows_on(group: Group, device: torch.device, dtype: torch.dtype) -> _Rows:

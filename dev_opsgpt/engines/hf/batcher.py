@@ -24,6 +24,7 @@ from dev_opsgpt.engines.hf.steps import compute, go_on
 from dev_opsgpt.protocol.errors import (
     ApiError,
     ContextLengthExceeded,
+    InternalError,
     InvalidRequest,
     Unavailable,
 )
@@ -69,9 +70,15 @@ class StepBatcher:
         self._loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
+        self._inbox.clear()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="batcher")
         self._thread.start()
-        await ready
+        try:
+            await ready
+        except BaseException:
+            self._stopping = True
+            self._thread = None
+            raise
 
     async def stop(self) -> None:
         """Ends every sequence with ``Unavailable``, and the thread after its step."""
@@ -155,7 +162,7 @@ class StepBatcher:
                     # Who comes in the same moment shares the first step.
                     time.sleep(_MOMENT)
                     continue
-                self._tell(self._deliver, self._step())
+                self._tell(self._deliver, self._safe_step())
             for sequence in self._scheduler.everyone():
                 self._remove(sequence)
             self._runner.leave()
@@ -197,6 +204,18 @@ class StepBatcher:
     def _remove(self, sequence: Running) -> None:
         self._scheduler.remove(sequence)
         self._runner.forget(sequence)
+
+    def _safe_step(self) -> list[Event]:
+        """A step; if it fails in the batcher itself, everybody's end rather than their waiting."""
+        try:
+            return self._step()
+        except Exception as error:
+            log.exception("The batcher failed")
+            fault = InternalError(f"The batcher failed ({type(error).__name__}).")
+            everyone = self._scheduler.everyone()
+            for sequence in everyone:
+                self._remove(sequence)
+            return [(sequence, fault) for sequence in everyone]
 
     def _step(self) -> list[Event]:
         plan = self._scheduler.plan()

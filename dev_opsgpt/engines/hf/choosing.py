@@ -196,9 +196,12 @@ def _unsaid(loaded: LoadedModel, runner: FlatRunner) -> str | None:
     config = loaded.model.config.get_text_config(decoder=True)
     shapes = runner.attention.shapes
     kinds = getattr(config, "layer_types", None)
-    if kinds is not None:
+    window = getattr(config, "sliding_window", None) or 0
+    if window >= loaded.context_length:
+        sliding = []
+    elif kinds is not None:
         sliding = [layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"]
-    elif getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+    elif window and getattr(config, "use_sliding_window", True):
         sliding = list(shapes)
     else:
         sliding = []

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool, Table
 from dev_opsgpt.engines.hf.running import Running
 
+WORTH_WAITING = 4 * BLOCK
+"""Tokens of a common beginning that one waits for rather than computes."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -105,23 +108,40 @@ class Scheduler:
                 plan.preempted.append(youngest)
 
     def _admit(self) -> None:
-        """Lets in who waits, in order, while there is room for the prompt and a block more for
-        each that runs, lest it be thrown out at once."""
-        while self.waiting and len(self.running) < self._parallel:
-            sequence = self.waiting[0]
-            length = len(sequence.tokens)
-            if self._whole:
-                # To its end: computed again in one piece, such a model says something else.
-                length = sequence.prompt_length + sequence.sampling.max_tokens
-                length = min(length, self._pool.count * BLOCK)
-            spare = 0 if self._whole else len(self.running)
+        """Lets in who waits, in order, while there is room."""
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._parallel:
+                return
+            if self._comes_soon(sequence):
+                continue
+            length, spare = self._needs(sequence)
             if not self._pool.room_for(sequence.tokens, length, spare):
                 return
-            self.waiting.popleft()
+            self.waiting.remove(sequence)
             sequence.table, sequence.computed = self._pool.open(sequence.tokens, length)
             if sequence.cached is None:
                 sequence.cached = sequence.computed
             self.running.append(sequence)
+
+    def _needs(self, sequence: Running) -> tuple[int, int]:
+        """The tokens there has to be room for, and the blocks to be left then: one for each that
+        runs, lest somebody is thrown out at once."""
+        if not self._whole:
+            return len(sequence.tokens), len(self.running)
+        # To its end: computed again in one piece, such a model says something else.
+        length = sequence.prompt_length + sequence.sampling.max_tokens
+        return min(length, self._pool.count * BLOCK), 0
+
+    def _comes_soon(self, sequence: Running) -> bool:
+        """Whether one that runs is about to compute more of this one's beginning than is known:
+        then it waits, and takes that over."""
+        if self._whole or all(other.pending == 1 for other in self.running):
+            return False
+        reach = len(self._pool.match(sequence.tokens)) * BLOCK + WORTH_WAITING
+        beginning = sequence.tokens[:reach]
+        return len(sequence.tokens) > reach and any(
+            other.pending > 1 and other.tokens[:reach] == beginning for other in self.running
+        )
 
     def _chunks(self, prefilling: list[Running]) -> list[Work]:
         if not prefilling:

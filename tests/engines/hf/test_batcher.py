@@ -381,6 +381,32 @@ async def test_a_sequence_that_memory_is_short_for_is_told_so() -> None:
             await answer(batcher, [1, 2], greedy(5))
 
 
+async def test_a_fault_of_the_batcher_ends_everybody_and_it_goes_on() -> None:
+    async with started() as batcher:
+        plan = batcher._scheduler.plan
+
+        def broken() -> Any:
+            batcher._scheduler.plan = plan  # type: ignore[method-assign]
+            raise KeyError("lost")
+
+        batcher._scheduler.plan = broken  # type: ignore[method-assign]
+        with pytest.raises(InternalError, match="KeyError"):
+            await answer(batcher, [1, 2], greedy(5))
+        assert len(await answer(batcher, [1, 2], greedy(5))) == 5
+        await free_again(batcher)
+
+
+async def test_a_model_that_does_not_run_at_all_is_said_at_start() -> None:
+    loaded = tiny.loaded(copy.deepcopy(MODEL))
+    loaded.model.lm_head = None
+    batcher = StepBatcher(loaded, parallel=1)
+    with pytest.raises(TypeError):
+        await batcher.start()
+    with pytest.raises(Unavailable):
+        await answer(batcher, [1, 2], greedy(5))
+    await batcher.stop()
+
+
 async def test_values_that_are_no_numbers_end_a_sequence_and_poison_no_other() -> None:
     async with started() as batcher:
         run = batcher._runner.run

@@ -4,7 +4,7 @@ import pytest
 
 from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool
 from dev_opsgpt.engines.hf.running import Running
-from dev_opsgpt.engines.hf.scheduler import Plan, Scheduler
+from dev_opsgpt.engines.hf.scheduler import WORTH_WAITING, Plan, Scheduler
 from dev_opsgpt.engines.hf.sequence import Sampling
 
 SOURCE = random.Random(5)
@@ -121,6 +121,24 @@ def test_the_youngest_makes_room_and_comes_back() -> None:
     while young.generated < before + 3:
         step(made)
     assert young.prompt_length == 2 * BLOCK - 1
+
+
+def test_a_beginning_that_several_share_is_computed_once() -> None:
+    made = scheduler(prefill=48)
+    system = sequence(7 * BLOCK).tokens
+    several = [Running([*system, 5000 + n], Sampling(max_tokens=9)) for n in range(4)]
+    made.add(several[0])
+    for one in several[1:]:
+        made.add(one)
+    made.add(other := sequence(5))
+    steps = [step(made) for _ in range(4)]
+    assert [len(plan.works) for plan in steps][:2] == [2, 2]
+    assert other.generated == 4
+    assert several[0].cached == 0
+    # What is left of it is not worth waiting for.
+    assert all((one.cached or 0) + WORTH_WAITING >= 7 * BLOCK for one in several[1:])
+    made.remove(several[0])
+    assert not made.waiting
 
 
 @pytest.mark.parametrize("seed", range(10))

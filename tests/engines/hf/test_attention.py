@@ -1,0 +1,84 @@
+"""The ways to compute attention agree: which one is taken depends on the device."""
+
+import pytest
+import torch
+
+from dev_opsgpt.engines.hf import attention
+from dev_opsgpt.engines.hf.blocks import BLOCK, Table
+from dev_opsgpt.engines.hf.layout import lay_out
+from dev_opsgpt.engines.hf.running import Running
+from dev_opsgpt.engines.hf.scheduler import Work
+from dev_opsgpt.engines.hf.sequence import Sampling
+
+HEADS, KEY_HEADS, WIDTH = 6, 2, 8
+CPU = torch.device("cpu")
+
+
+def works(*lengths: tuple[int, int]) -> list[Work]:
+    """Of sequences with so many tokens before, and so many to compute, their blocks apart."""
+    found, block = [], 0
+    for start, count in lengths:
+        sequence = Running(list(range(start + count)), Sampling(max_tokens=1))
+        needed = -(-(start + count) // BLOCK)
+        sequence.table = Table(list(range(block, block + needed)))
+        block += needed
+        found.append(Work(sequence, start, count))
+    return found
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_single_queries(window: int | None) -> None:
+    layout = lay_out(works((3, 1), (40, 1), (17, 1)))
+    (group,) = layout.groups(window, waste=100)
+    rows = attention._rows_on(group, CPU, torch.float32)
+    query = random(HEADS, 3, WIDTH)
+    keys = random(KEY_HEADS, group.blocks.size * BLOCK, WIDTH)
+    values = random(KEY_HEADS, group.blocks.size * BLOCK, WIDTH + 1)
+    by_hand = attention._rows_by_hand(query * 0.3, keys, values, rows, None, None)
+    by_kernel = attention._rows_by_kernel(query, keys, values, rows, 0.3)
+    assert by_hand.shape == (3, HEADS, WIDTH + 1)
+    torch.testing.assert_close(by_kernel, by_hand)
+
+
+@pytest.mark.parametrize("window", [None, 20])
+@pytest.mark.parametrize("past", [0, 37])
+@pytest.mark.parametrize("key_heads", [HEADS, KEY_HEADS])
+def test_pieces(window: int | None, past: int, key_heads: int) -> None:
+    (chunk,) = lay_out(works((past, 30))).chunks(window)
+    piece = attention._piece_on(chunk, window, CPU, torch.float32)
+    length = past + 30 - (chunk.first if past else 0)
+    query, keys = random(HEADS, 30, WIDTH), random(key_heads, length, WIDTH)
+    values = random(key_heads, length, WIDTH)
+    by_hand = attention._piece_by_hand(query * 0.3, keys, values, piece, None, None)
+    by_kernel = attention._piece_by_kernel(query, keys, values, piece, 0.3)
+    torch.testing.assert_close(by_kernel, by_hand)
+
+
+def test_sequences_of_like_length_are_computed_together() -> None:
+    layout = lay_out(works(*((n, 1) for n in (900, 30, 20, 950, 5))))
+    assert [work.start for work in layout.singles] == [5, 20, 30, 900, 950]
+    groups = layout.groups(None, waste=5)
+    assert [group.blocks.shape for group in groups] == [(3, 2), (2, 60)]
+    assert [group.start for group in groups] == [0, 3]
+    assert len(layout.groups(None, waste=10_000)) == 1
+
+
+def test_a_window_looks_at_its_blocks_alone() -> None:
+    layout = lay_out(works((900, 1), (950, 20)))
+    (group,) = layout.groups(32, waste=0)
+    assert group.blocks.tolist() == [[54, 55, 56]]
+    # Position 900 looks at 869 to 900; the first of the three blocks begins at 864.
+    assert (group.hidden.tolist(), group.length.tolist()) == ([5], [37])
+    (chunk,) = layout.chunks(32)
+    assert chunk.first == (951 - 32) // BLOCK * BLOCK
+    assert len(chunk.blocks) == 4
+
+
+def test_what_a_layer_says_that_is_unknown_is_refused() -> None:
+    assert attention._plain({"dropout": 0.0, "position_ids": random(3), "use_cache": False})
+    assert not attention._plain({"indices": random(3)})
+    assert not attention._plain({"is_causal": False})

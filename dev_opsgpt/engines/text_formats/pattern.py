@@ -40,6 +40,9 @@ class Fit(msgspec.Struct, frozen=True):
 
 def pattern(*elements: object) -> Pattern:
     """The pattern of these elements, one after the other."""
+    # Two blanks would share a long run of them out in every way that there is.
+    pairs = zip(elements, (None, *elements), strict=False)
+    elements = tuple(one for one, before in pairs if one is not BLANK or before is not BLANK)
     full = "".join(_whole(element) for element in elements)
     partial = ""
     for element in reversed(elements):

@@ -1,6 +1,6 @@
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev_opsgpt.engines.text_formats.json_span import JsonSpan
@@ -8,9 +8,11 @@ from dev_opsgpt.engines.text_formats.json_span import JsonSpan
 VALUES = st.recursive(
     st.none() | st.integers() | st.text('ab"\\{}[]é \n'),
     lambda inner: st.lists(inner) | st.dictionaries(st.text('a"\\{}'), inner),
+    max_leaves=8,
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), VALUES), st.text('}]"x'), st.integers(1, 7), st.booleans())
 def test_the_end_of_an_object(value: object, after: str, size: int, ascii_: bool) -> None:
     whole = json.dumps(value, ensure_ascii=ascii_)

@@ -149,6 +149,15 @@ def test_cut_at_every_length(form: Form, text: str) -> None:
             assert content == text[:limit]
 
 
+@pytest.mark.parametrize("form", [HERMES, LLAMA3, MISTRAL, DEEPSEEK])
+@pytest.mark.parametrize("text", [CALL, LLAMA, LIST, NAMED, BEGIN + V3, "<tool_call>", "[", "{"])
+def test_long_runs_of_blanks(form: Form, text: str) -> None:
+    pieces = [*text, *"\n" * 2000, "x"]
+    (content, _, calls), _ = read(form, pieces)
+    assert content.endswith("x")
+    assert len(calls) <= 1
+
+
 def test_log_probabilities_are_those_of_the_content() -> None:
     reader = FormReader(HERMES, {"add"})
     shown = []

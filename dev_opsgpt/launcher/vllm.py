@@ -1,5 +1,6 @@
 """What a vLLM worker is made with, read from the settings."""
 
+import shutil
 from pathlib import Path
 
 from dev_opsgpt.config import ModelPlan, Settings
@@ -59,5 +60,6 @@ def vllm_limit(worker: WorkerSettings) -> int:
 
 
 def _python(settings: Settings, name: str) -> Path:
-    """A name without a folder is a program to be found by its name."""
-    return beside(settings, name) if "/" in name else Path(name)
+    """A program that is found by its name, else a path."""
+    found = None if "/" in name else shutil.which(name)
+    return beside(settings, name) if found is None else Path(found)

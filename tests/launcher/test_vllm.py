@@ -1,10 +1,11 @@
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from dev_opsgpt.config import Settings
+from dev_opsgpt.config import Settings, load_settings
 from dev_opsgpt.engines.vllm.options import VllmOptions
 from dev_opsgpt.launcher.vllm import vllm_options
 from tests.support.processes import gone
@@ -49,8 +50,19 @@ def test_how_many_it_runs_at_once() -> None:
 
 def test_the_python_that_has_it() -> None:
     assert options().python is None
-    assert options(vllm_python="python3.12").python == "python3.12"
+    assert (options(vllm_python="sh").python or "").endswith("/sh"), "a program by its name"
     assert Path(options(vllm_python="~/env/bin/python").python or "").is_absolute()
+
+
+def test_a_python_beside_the_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    worker = {"default": {"vllm_python": "vllm-env"}}
+    keys = {"VLLM_MODEL_DICT": {"fast": "owner/model"}, "FSCHAT_MODEL_WORKERS": worker}
+    (folder / "local_config.json").write_text(json.dumps(keys))
+    settings = load_settings(folder, {})
+    made = vllm_options(settings, settings.models_to_start(["fast"])[0], "http://c:1")
+    assert made.python == str(tmp_path / "vllm-env")
 
 
 def test_pauses_grow() -> None:

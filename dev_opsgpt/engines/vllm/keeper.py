@@ -62,6 +62,7 @@ class Keeper:
         self._command = await self._prepare()
         await self._live()
         self._keeping = asyncio.create_task(self._keep())
+        self._keeping.add_done_callback(_told)
 
     async def stop(self) -> None:
         """Ends it, whatever it is doing."""
@@ -181,6 +182,12 @@ class Keeper:
                 await self.measure()
         finally:
             ending.cancel()
+
+
+def _told(keeping: asyncio.Task[None]) -> None:
+    """Nobody waits for the keeper's end, so that an end by a fault of its own has to be logged."""
+    if not keeping.cancelled() and (error := keeping.exception()) is not None:
+        log.error("vLLM is watched over no more", exc_info=error)
 
 
 def _machine() -> Machine:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def find_python(configured: str | None) -> str:
     """The interpreter that runs vLLM: the configured one, else this one where it has vLLM. Raises
     ``EngineError`` that tells how to install it."""
     if configured is not None:
-        path = Path(shutil.which(configured) or configured).expanduser()
+        path = Path(configured).expanduser()
         if path.is_dir():
             path = path / "bin" / "python"
         if not os.access(path, os.X_OK):

@@ -165,8 +165,8 @@ class Loads:
                 await asyncio.sleep(AGAIN)
                 continue
             away = 0.0
-            if (failure := _failed(model, load.standing)) is not None:
-                return failure
+            if (failed := _failed(model, load.standing)) is not None:
+                return failed
             if load.standing.phase == "loaded":
                 if await self._seen(model):
                     return None

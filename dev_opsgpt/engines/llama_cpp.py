@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dev_opsgpt.engines import llama_cpp_params as params
+from dev_opsgpt.engines.asked import check_chat, check_completion, check_tokens, wanted_logprobs
 from dev_opsgpt.engines.llama_cpp_chat import CHAT, ChatPlanner, Plan
 from dev_opsgpt.engines.llama_cpp_embeddings import Embedder
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
@@ -210,11 +211,12 @@ class LlamaCppEngine:
         return [int(metadata.get("tokenizer.ggml.bos_token_id", eos))]
 
     async def _chat_call(self, request: ChatRequest, index: int) -> _Call:
-        params.check_chat(request)
+        check_chat(request)
+        params.check_stop_tokens(request)
         self._check_writes()
         plan = await self._ready.planner.plan(request)
         plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
+        wanted = wanted_logprobs(request)
         if wanted is not None and plan.route == CHAT:
             # llama.cpp shows the chosen token only together with at least one of the likeliest.
             plan.body |= {"logprobs": True, "top_logprobs": max(1, wanted)}
@@ -229,16 +231,17 @@ class LlamaCppEngine:
         self._check(request, prompt)
         plan = Plan(COMPLETIONS, {"prompt": prompt or self._beginning()}, PlainReader())
         plan.body |= self._sampling(request, index)
-        wanted = params.wanted_logprobs(request)
+        wanted = wanted_logprobs(request)
         if wanted is not None:
             plan.body["n_probs"] = max(1, wanted)
         return _Call(plan, params.stops_of(request, self._defaults), wanted, "prompt")
 
     def _check(self, request: CompletionRequest, prompt: str | list[int]) -> None:
-        params.check_completion(request)
+        check_completion(request)
+        params.check_stop_tokens(request)
         self._check_writes()
         if not isinstance(prompt, str):
-            params.check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
+            check_tokens(prompt, self._ready.model.vocabulary_size, "prompt")
 
     async def _nothing(
         self, request: CompletionRequest, prompt: str | list[int]

@@ -13,9 +13,10 @@ import msgspec
 
 from dev_opsgpt.engines.forced_tools import CallReader, call_schema
 from dev_opsgpt.engines.llama_cpp_images import ImageReader
-from dev_opsgpt.engines.llama_cpp_messages import messages_of, tools_of
+from dev_opsgpt.engines.llama_cpp_messages import messages_of
 from dev_opsgpt.engines.llama_cpp_schemas import SchemaCheck, fixed_spacing
 from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
+from dev_opsgpt.engines.template_messages import tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.form import THINK
 from dev_opsgpt.engines.text_formats.hermes import HERMES

@@ -8,6 +8,7 @@ still for that time: short, for the weights are in the page cache already, and t
 import asyncio
 import math
 
+from dev_opsgpt.engines.asked import check_tokens
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import (
     LlamaOptions,
@@ -15,7 +16,6 @@ from dev_opsgpt.engines.llama_cpp_loading import (
     embedding_params,
     load,
 )
-from dev_opsgpt.engines.llama_cpp_params import check_tokens
 from dev_opsgpt.engines.llama_cpp_rerank import Ranker
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
 from dev_opsgpt.protocol.errors import ApiError, InvalidRequest, Unavailable, Unsupported

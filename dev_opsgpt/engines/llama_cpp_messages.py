@@ -1,22 +1,11 @@
 """Messages of a chat request in the form that llama.cpp's chat templates take."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
-from dev_opsgpt.protocol.openai import (
-    ChatRequest,
-    ImagePart,
-    Message,
-    RefusalPart,
-    TextPart,
-    ToolCall,
-)
-
-# Chat templates seldom know the newer name of a system message, or the older of a tool's.
-_ROLES = {"developer": "system", "function": "tool"}
-
+from dev_opsgpt.engines.template_messages import message_of
+from dev_opsgpt.protocol.errors import Unsupported
+from dev_opsgpt.protocol.openai import ChatRequest, ImagePart, Message, RefusalPart, TextPart
 
 # What stands for an image where only its place in the prompt is asked for.
 PLACEHOLDER = "AAAA"
@@ -33,39 +22,10 @@ def messages_of(
     which templates could not render.
     """
     left = None if images is None else iter([PLACEHOLDER] * len(images) if bare else images)
-    return [_message(number, message, left) for number, message in enumerate(request.messages)]
-
-
-def tools_of(request: ChatRequest) -> list[dict[str, Any]]:
-    """The tools that the model is shown: none where it must not call any, one where it must call
-    that one."""
-    if request.tool_choice == "none":
-        return []
-    named = request.forced_tool
     return [
-        tool.model_dump(exclude_none=True)
-        for tool in request.tools or []
-        if named is None or tool.function.name == named
+        message_of(message, number, _content(number, message, left), objects=False)
+        for number, message in enumerate(request.messages)
     ]
-
-
-def _message(number: int, message: Message, images: Iterator[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "role": _ROLES.get(message.role, message.role),
-        "content": _content(number, message, images),
-    }
-    optional = {
-        "name": message.name,
-        "tool_call_id": message.tool_call_id,
-        "reasoning_content": message.reasoning_content,
-    }
-    found.update({key: value for key, value in optional.items() if value is not None})
-    if message.tool_calls:
-        found["tool_calls"] = [
-            _tool_call(call, f"messages.{number}.tool_calls.{place}")
-            for place, call in enumerate(message.tool_calls)
-        ]
-    return found
 
 
 def _content(
@@ -90,14 +50,3 @@ def _content(
             parts.append({"type": "text", "text": part.text})
     pictured = any(part["type"] == "image_url" for part in parts)
     return parts if pictured else message.text()
-
-
-def _tool_call(call: ToolCall, path: str) -> dict[str, Any]:
-    try:
-        json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError):
-        raise InvalidRequest(
-            f"'{path}.function.arguments' is not valid JSON.", param=f"{path}.function.arguments"
-        ) from None
-    function = {"name": call.function.name, "arguments": call.function.arguments or "{}"}
-    return {"id": call.id, "type": "function", "function": function}

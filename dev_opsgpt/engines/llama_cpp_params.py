@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
-from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Generation
+from dev_opsgpt.engines.asked import biases_of, limit_of
+from dev_opsgpt.protocol.errors import Unsupported
+from dev_opsgpt.protocol.openai import Generation
 from dev_opsgpt.worker.engine import EngineError
 
 DEFAULTS: Mapping[str, Any] = {
@@ -84,7 +85,7 @@ def sampling(
     }
     if request.repetition_penalty is not None:
         asked["repeat_penalty"] = request.repetition_penalty
-    limit = _limit(request)
+    limit = limit_of(request)
     if limit is not None:
         asked["max_tokens"] = limit
     found = {**defaults, **asked}
@@ -94,68 +95,14 @@ def sampling(
     # OpenAI's "off" is -1 in vLLM and 0 in llama.cpp.
     found["top_k"] = max(0, found["top_k"])
     if request.logit_bias:
-        found["logit_bias"] = _biases(request.logit_bias, vocabulary)
+        found["logit_bias"] = list(biases_of(request, vocabulary).items())
     return found
 
 
-def _limit(request: Generation) -> int | None:
-    if isinstance(request, ChatRequest):
-        return request.limit
-    return request.max_tokens if isinstance(request, CompletionRequest) else None
-
-
-def _biases(given: Mapping[str, float], vocabulary: int) -> list[tuple[int, float]]:
-    for token in given:
-        if int(token) >= vocabulary:
-            raise InvalidRequest(
-                f"'logit_bias' names the token {token}; the model has {vocabulary} tokens.",
-                param="logit_bias",
-            )
-    return [(int(token), bias) for token, bias in given.items()]
-
-
-def wanted_logprobs(request: ChatRequest | CompletionRequest) -> int | None:
-    """How many of the likeliest tokens to show at each place; None without log probabilities."""
-    if isinstance(request, ChatRequest):
-        return (request.top_logprobs or 0) if request.logprobs else None
-    return request.logprobs
-
-
-def check_completion(request: CompletionRequest) -> None:
-    """Raises ``Unsupported`` for what llama.cpp cannot do, naming the field."""
-    _check_stop_tokens(request)
-    if request.suffix:
-        raise Unsupported("This model does not fill in text before a 'suffix'.", param="suffix")
-    if request.best_of is not None and request.best_of != request.choices:
-        raise Unsupported("'best_of' must be equal to 'n' with this model.", param="best_of")
-    if request.echo and request.logprobs is not None:
-        raise Unsupported(
-            "This model gives no log probabilities of a prompt: leave out 'echo' or 'logprobs'.",
-            param="logprobs",
-        )
-
-
-def check_chat(request: ChatRequest) -> None:
-    """Raises ``Unsupported`` for what llama.cpp cannot do, naming the field."""
-    _check_stop_tokens(request)
-    if request.modalities and "audio" in request.modalities:
-        raise Unsupported("This model answers in text only.", param="modalities")
-
-
-def _check_stop_tokens(request: Generation) -> None:
+def check_stop_tokens(request: Generation) -> None:
+    """Raises ``Unsupported`` for token ids that are to end an answer."""
     if request.stop_token_ids:
         raise Unsupported(
             "This model ends at its own end tokens and at 'stop' strings only.",
             param="stop_token_ids",
         )
-
-
-def check_tokens(ids: list[int], vocabulary: int, param: str) -> None:
-    """Raises ``InvalidRequest`` for a token id that the model does not have."""
-    for place, token in enumerate(ids):
-        if not 0 <= token < vocabulary:
-            raise InvalidRequest(
-                f"'{param}' holds the token id {token} at place {place}; "
-                f"the model has {vocabulary} tokens.",
-                param=param,
-            )

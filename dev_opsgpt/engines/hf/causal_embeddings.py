@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dev_opsgpt.engines.hf.params import check_tokens
+from dev_opsgpt.engines.asked import check_tokens
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, InvalidRequest, Unsupported
 from dev_opsgpt.protocol.openai import EmbeddingRequest

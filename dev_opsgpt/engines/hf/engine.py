@@ -14,6 +14,12 @@ from typing import Any
 
 import msgspec
 
+from dev_opsgpt.engines.asked import (
+    check_chat,
+    check_completion,
+    limit_of,
+    wanted_logprobs,
+)
 from dev_opsgpt.engines.hf import params
 from dev_opsgpt.engines.hf.answering import Sequence, answer
 from dev_opsgpt.engines.hf.batcher import StepBatcher
@@ -134,16 +140,14 @@ class HfEngine:
 
     async def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
         """Answers the messages: one sequence."""
-        params.check_chat(request)
+        check_chat(request)
         ready = self._ready
         prompt, ids = await ready.words.prompt(request)
         sequence = Sequence(
             prompt=ids,
             param="messages",
             sampling=_sampling(ready, request, len(ids), "messages", index),
-            text=Detokenizer(
-                ready.loaded.tokenizer, ready.table, top=params.wanted_logprobs(request)
-            ),
+            text=Detokenizer(ready.loaded.tokenizer, ready.table, top=wanted_logprobs(request)),
             reader=prompt.reader,
             stops=prompt.stops,
             constraint=await ready.grammars.of(prompt),
@@ -156,7 +160,7 @@ class HfEngine:
         self, request: CompletionRequest, prompt: str | list[int], *, index: int = 0
     ) -> AsyncGenerator[Delta, None]:
         """Continues the prompt: one sequence."""
-        params.check_completion(request)
+        check_completion(request)
         ready = self._ready
         ids = await ready.words.ids(prompt, "prompt")
         sampling = _sampling(ready, request, len(ids), "prompt", index)
@@ -170,7 +174,7 @@ class HfEngine:
             text=Detokenizer(
                 ready.loaded.tokenizer,
                 ready.table,
-                top=params.wanted_logprobs(request),
+                top=wanted_logprobs(request),
                 continues=True,
             ),
             reader=PlainReader(),
@@ -238,7 +242,7 @@ def _sampling(
     leaves no room for an answer."""
     loaded = ready.loaded
     room = loaded.context_length - tokens
-    if room < 1 and params.limit_of(request) != 0:
+    if room < 1 and limit_of(request) != 0:
         raise ContextLengthExceeded(
             f"The input has {tokens} tokens; this model takes at most {loaded.context_length}, "
             "prompt and answer together.",

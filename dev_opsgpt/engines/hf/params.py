@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from dev_opsgpt.engines.asked import biases_of, check_tokens, limit_of, wanted_logprobs
 from dev_opsgpt.engines.hf.sequence import Sampling
-from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Generation
 from dev_opsgpt.worker.engine import EngineError
 
@@ -94,7 +94,7 @@ def sampling(
     limit = defaults.max_tokens if limit is None else limit
     return Sampling(
         max_tokens=room if limit is None else min(limit, room),
-        logit_bias=_biases(request.logit_bias or {}, vocabulary),
+        logit_bias=biases_of(request, vocabulary),
         logprobs=wanted_logprobs(request),
         end_tokens=end_tokens | _stop_tokens(request, vocabulary),
         **found,
@@ -109,55 +109,3 @@ def _stop_tokens(request: Generation, vocabulary: int) -> set[int]:
 def stops_of(request: Generation, defaults: Defaults) -> list[str]:
     """The stop strings: the request's, else the model's."""
     return defaults.stops if request.stop is None else request.stops
-
-
-def limit_of(request: ChatRequest | CompletionRequest) -> int | None:
-    """The most tokens of the answer, if the request says."""
-    return request.limit if isinstance(request, ChatRequest) else request.max_tokens
-
-
-def wanted_logprobs(request: ChatRequest | CompletionRequest) -> int | None:
-    """How many of the likeliest tokens to show at each place; None without log probabilities."""
-    if isinstance(request, ChatRequest):
-        return (request.top_logprobs or 0) if request.logprobs else None
-    return request.logprobs
-
-
-def _biases(given: Mapping[str, float], vocabulary: int) -> dict[int, float]:
-    for token in given:
-        if int(token) >= vocabulary:
-            raise InvalidRequest(
-                f"'logit_bias' names the token {token}; the model has {vocabulary} tokens.",
-                param="logit_bias",
-            )
-    return {int(token): bias for token, bias in given.items()}
-
-
-def check_completion(request: CompletionRequest) -> None:
-    """Raises ``Unsupported`` for what this engine cannot do, naming the field."""
-    if request.suffix:
-        raise Unsupported("This model does not fill in text before a 'suffix'.", param="suffix")
-    if request.best_of is not None and request.best_of != request.choices:
-        raise Unsupported("'best_of' must be equal to 'n' with this model.", param="best_of")
-    if request.echo and request.logprobs is not None:
-        raise Unsupported(
-            "This model gives no log probabilities of a prompt: leave out 'echo' or 'logprobs'.",
-            param="logprobs",
-        )
-
-
-def check_chat(request: ChatRequest) -> None:
-    """Raises ``Unsupported`` for what this engine cannot do, naming the field."""
-    if request.modalities and "audio" in request.modalities:
-        raise Unsupported("This model answers in text only.", param="modalities")
-
-
-def check_tokens(ids: list[int], vocabulary: int, param: str) -> None:
-    """Raises ``InvalidRequest`` for a token id that the model does not have."""
-    for place, token in enumerate(ids):
-        if not 0 <= token < vocabulary:
-            raise InvalidRequest(
-                f"'{param}' holds the token id {token} at place {place}; "
-                f"the model has {vocabulary} tokens.",
-                param=param,
-            )

@@ -7,8 +7,9 @@ does not know of tools they are written out as text.
 
 from typing import Any
 
-from dev_opsgpt.engines.hf.messages import messages_of, tools_of
+from dev_opsgpt.engines.hf.messages import messages_of
 from dev_opsgpt.engines.hf.tool_text import introduced, written_out
+from dev_opsgpt.engines.template_messages import tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.protocol.errors import ApiError, InvalidRequest

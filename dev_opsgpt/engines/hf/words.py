@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from dev_opsgpt.engines.hf.params import Defaults, check_tokens
+from dev_opsgpt.engines.asked import check_tokens
+from dev_opsgpt.engines.hf.params import Defaults
 from dev_opsgpt.engines.hf.prompt import Prompt, prompt_of
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.template import ChatTemplate

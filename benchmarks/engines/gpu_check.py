@@ -137,9 +137,13 @@ def cases(folder: Path, device: str, width: int) -> Iterator[dict[str, Any]]:
         name = "gptq {} bits, groups of {}, sym {}, desc_act {}, v{}".format(*case)
         yield check(name, replace(base, path=out, dtype="float32"), logits(twin), 0.02)
         if device == "cuda":
-            half = logits(twin.to(device, torch.float16))
+            # Loaded as the other is: a model that is turned into halves loses its positions too.
+            same = folder / "twin"
+            shutil.copytree(source, same, ignore=shutil.ignore_patterns("*.safetensors"))
+            twin.save_pretrained(same)
+            half = logits(load(replace(base, path=same, dtype="float16")).model)
             yield check(f"{name}, float16", replace(base, path=out, dtype="float16"), half, 0.02)
-        del twin
+            shutil.rmtree(same)
         shutil.rmtree(out)
     if device == "cuda":
         yield from capped(folder)
@@ -152,8 +156,8 @@ def capped(folder: Path) -> Iterator[dict[str, Any]]:
     base = HfOptions(source, device="cuda")
     yield check("cap of 4 GiB", replace(base, max_gpu_memory="4GiB"), wanted, 0.01)
     yield check("cap of 300 MiB", replace(base, max_gpu_memory="300MiB"), wanted, 0.01)
-    small = replace(base, max_gpu_memory="150MiB", load_8bit=True)
-    yield check("cap of 150 MiB, 8 bits", small, wanted, 0.4)
+    small = replace(base, max_gpu_memory="200MiB", load_8bit=True)
+    yield check("cap of 200 MiB, 8 bits", small, wanted, 0.4)
 
 
 def main(argv: list[str] | None = None) -> int:

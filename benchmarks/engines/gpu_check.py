@@ -156,8 +156,9 @@ def capped(folder: Path) -> Iterator[dict[str, Any]]:
     base = HfOptions(source, device="cuda")
     yield check("cap of 4 GiB", replace(base, max_gpu_memory="4GiB"), wanted, 0.01)
     yield check("cap of 300 MiB", replace(base, max_gpu_memory="300MiB"), wanted, 0.01)
+    rounded = logits(load(HfOptions(source, device="cpu", load_8bit=True)).model)
     small = replace(base, max_gpu_memory="200MiB", load_8bit=True)
-    yield check("cap of 200 MiB, 8 bits", small, wanted, 0.4)
+    yield check("cap of 200 MiB, 8 bits", small, rounded, 0.01)
 
 
 def main(argv: list[str] | None = None) -> int:

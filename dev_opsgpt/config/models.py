@@ -117,8 +117,8 @@ class WorkerOptions(Section):
     queue_timeout: Seconds = 60.0
     """Seconds a request may wait before it is answered 429."""
     stream_interval: int = Field(default=2, ge=1)
-    """Tokens between two frames on FastChat's streaming route. OpenAI streams send each token at
-    once."""
+    """Tokens between two frames on FastChat's streaming route. OpenAI streams send tokens as they
+    come; those of a model that makes over a hundred a second may come several at a time."""
     no_register: bool = False
     """Start the worker without telling the controller about it."""
     replicas: int = Field(default=1, ge=1)

@@ -156,6 +156,7 @@ def wait_until_served(client: httpx.Client) -> None:
 
 
 NAME = [{"role": "user", "content": "Hello! What is your name?"}]
+STORY = [{"role": "user", "content": "Tell me a long story."}]
 SHORT = {"temperature": 0, "max_tokens": 40}
 
 
@@ -173,6 +174,9 @@ def test_chat(mix: Mix) -> None:
     chunks = mix.stream("/v1/chat/completions", messages=NAME, **SHORT)
     deltas = [c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]]
     assert "".join(deltas) == text
+    # A long one comes in pieces; of a short one so small a model makes all tokens at once.
+    chunks = mix.stream("/v1/chat/completions", messages=STORY, temperature=0, max_tokens=400)
+    deltas = [c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]]
     assert sum(1 for delta in deltas if delta) > 2
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 

@@ -33,7 +33,12 @@ async def test_requests_of_all_kinds_at_once(client: openai.AsyncOpenAI, target:
         {"max_tokens": 20},
         {"max_tokens": 20, "logprobs": True, "top_logprobs": 2},
         {"max_tokens": 20, "stop": ["e"]},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": "é🙂"}}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "two", "schema": {"const": "é🙂"}},
+            }
+        },
         {"tools": [{"type": "function", "function": function}], "tool_choice": "required"},
     ]
     alone = [await plain(client, target, **fields) for fields in kinds]

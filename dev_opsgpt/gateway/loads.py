@@ -78,9 +78,11 @@ class Loads:
 
     def absent(self, model: str) -> bool:
         """Whether the model is to be loaded: nobody is there who serves it, busy or broken."""
-        return self._standings.loadable(model) and not any(
-            not replica.row.draining for replica in self._fleet.of(model)
-        )
+        return self._standings.loadable(model) and self._all_leave(model)
+
+    def _all_leave(self, model: str) -> bool:
+        """Whether no replica of the model is there, or none that is to stay."""
+        return all(replica.row.draining for replica in self._fleet.of(model))
 
     async def wait(self, request: Request, model: str, route: Route) -> None:
         """Returns when the model serves. Raises ``Unavailable`` where it does not, with the reason,
@@ -168,19 +170,23 @@ class Loads:
             if (failed := _failed(model, load.standing)) is not None:
                 return failed
             if load.standing.phase == "loaded":
+                if not load.standing.loadable and self._all_leave(model):
+                    # Somebody is stopping it.
+                    return _nobody(model)
                 if await self._seen(model):
                     return None
-                # It may have been unloaded again at once; but who is drained by hand does not come.
+                # It may have been unloaded again at once.
                 unseen += 1
                 if unseen == UNSEEN:
                     return _nobody(model)
         return None
 
     async def _seen(self, model: str) -> bool:
-        """Whether the table has the model, as it soon will."""
+        """Whether the table has the model, as it soon will unless somebody stops it."""
         end = self._clock() + SEEN_WITHIN
         while not self._fleet.ready(model, self._clock()):
-            if self._clock() >= end:
+            stopped = not self._standings.loadable(model) and self._all_leave(model)
+            if stopped or self._clock() >= end:
                 return False
             await asyncio.sleep(LOOK)
         return True

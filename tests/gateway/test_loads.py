@@ -239,6 +239,30 @@ async def test_a_released_model_is_loaded_by_no_request() -> None:
         assert launcher.loads() == ["a"]
 
 
+async def test_a_model_that_is_being_stopped_is_not_waited_for(soon: None) -> None:
+    async with running({}) as stack, played(stack, card("a")) as launcher:
+        launcher.delay = 0.3
+        assert (await ask(stack, "a")).status_code == 200
+        # It drains for as long as this one takes.
+        body = {"model": "a", "messages": [{"role": "user", "content": "x " * 10}], "stream": True}
+        async with stack.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            await anext(lines)
+            url = f"{stack.controller_url}/release_worker"
+            release = asyncio.create_task(
+                stack.client.post(url, json={"model_name": "a"}, headers=ADMIN)
+            )
+
+            async def drains() -> bool:
+                return (await stack.client.get("/health")).json()["models"].get("a") == 0
+
+            await until(drains, "it drains")
+            refused = await ask(stack, "a", stream=True)
+            assert (refused.status_code, error_of(refused)["code"]) == (503, "model_unavailable")
+            assert [line async for line in lines if line][-1] == "data: [DONE]"
+        assert (await release).json()["code"] == 200
+
+
 async def test_a_controller_that_knows_nothing_yet_is_given_time() -> None:
     async with running({}) as stack:
         async with played(stack, card("a")):

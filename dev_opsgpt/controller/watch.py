@@ -19,6 +19,9 @@ GATHER = 0.1
 GATHER_LOAD = 0.5
 PING_AFTER = 2.0
 PENDING_LIMIT = 10_000
+# The event loop's timers count whole milliseconds and may end in the one before: without it they
+# would be set again and again until the moment has come.
+LATE = 0.001
 
 
 class Pending:
@@ -141,7 +144,7 @@ class Watcher:
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + LATE):
                 await self._wake.wait()
         except TimeoutError:
             return

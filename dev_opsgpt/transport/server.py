@@ -27,17 +27,37 @@ class PortInUse(Exception):
     """The address cannot be bound; the message is one clear line."""
 
 
+# Seconds between two looks at the connections, and how long an answer's Date stands.
+TICK = 1.0
+
+
 class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    def leave(self) -> None:
+        """Has the server stop."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's looks ten times a second whether it is to stop, which is most of what an idle
+        process of ours would do."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._leaving.wait()
+
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection) and connection.overdue(now):
-                    connection.transport.abort()
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.overdue(now):
+                connection.transport.abort()
         return await super().on_tick(counter)
 
 
@@ -104,7 +124,7 @@ class Server:
 
     async def stop(self) -> None:
         """Closes the port at once, lets requests in flight finish, then returns."""
-        self._server.should_exit = True
+        self._server.leave()
         await self.wait()
 
     async def wait(self) -> None:

@@ -23,7 +23,7 @@ from dev_opsgpt.protocol.errors import (
     Unavailable,
 )
 from dev_opsgpt.protocol.openai import EmbeddingRequest
-from dev_opsgpt.worker.engine import Delta, EngineError
+from dev_opsgpt.worker.engine import Delta, EngineError, TokenEnds
 
 from ..answers import ADD, WEATHER, Answer, ask, chat, completion, finish, gather
 from .tiny import CONTEXT, tiny_llama, tiny_tokenizer
@@ -77,6 +77,8 @@ async def test_usage_and_finish_reason(engine: HfEngine) -> None:
     assert (ended.finish, ended.content) == ("stop", "")
     own = await finish(engine, max_tokens=10, logit_bias={"40": 100}, stop_token_ids=[40])
     assert (own.finish, own.content) == ("stop", "")
+    assert isinstance(engine, TokenEnds)
+    assert engine.ends_at([-1, 40, 99_999]) == [40]
 
 
 async def test_a_shared_beginning_is_computed_once(engine: HfEngine) -> None:

@@ -89,7 +89,8 @@ class Fetcher:
     ) -> bytes | httpx.URL:
         """The bytes, or where they are instead."""
         address = await self._address(url, path)
-        headers = {"host": url.netloc, "accept": b"image/*", "accept-encoding": b"identity"}
+        authority = url.netloc.decode()
+        headers = {"host": authority, "accept": "image/*", "accept-encoding": "identity"}
         target = url.copy_with(host=str(address), fragment=None)
         request = client.build_request("GET", target, headers=headers)
         # The name is what TLS asks for, and what the certificate has to be for.

@@ -80,7 +80,8 @@ def parts(units: Units, demanded: Collection[str], working: Collection[str]) -> 
 
 
 def failures(units: Units) -> dict[str, str]:
-    """Why models do not run that were to, in one line each, as far as nobody has tried again."""
+    """Why models do not run that were started, in one line each, as far as something is left of
+    them."""
     found = [
         (part.worker.model, part.message)
         for unit in units.of("engine")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from dev_opsgpt.config import Settings, load_settings
-from dev_opsgpt.launcher.catalogue import bounds, failures, parts
+from dev_opsgpt.launcher.catalogue import bounds, parts
 from dev_opsgpt.launcher.channel import Channel
 from dev_opsgpt.launcher.client import CallFailed, Calls
 from dev_opsgpt.launcher.display import Display
@@ -75,7 +75,7 @@ class Launcher:
             cards=force.cards,
             bounds=lambda: bounds(force.settings),
             parts=lambda: parts(self._units, self._models.demanded, self._models.working),
-            failures=lambda: failures(self._units),
+            failures=self._models.failures,
             released=self._models.all_released,
         )
         self._reloader = Reloader(config_dir, known, self._take, Journal(run_dir), display)

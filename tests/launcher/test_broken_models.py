@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.launcher.stack import Place
+from tests.launcher.stack import Place, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +59,17 @@ def test_a_model_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> No
             assert answer.status_code == 503
             assert reason in answer.json()["error"]["message"]
             assert ".." not in answer.json()["error"]["message"]
+        # One that is added to a service that runs does no harm either, and is told until it is
+        # put right.
+        models["late"] = {"local_model_path": str(tmp_path / "late.gguf")}
+        place.values |= {"llm_model_dict": models, "LLM_MODELs": list(models)}
+        reason = f"no such model file: {tmp_path / 'late.gguf'}"
+        assert reason in place.reload(ok=False)
+        until(lambda: reason in place.opsgpt("models", "--status").stdout, "it is told")
+        assert service.ask(max_tokens=4).status_code == 200
+        (tmp_path / "late.gguf").symlink_to(ROOT / "llm_models" / "tiny-chat.gguf")
+        assert service.ask("late", max_tokens=4).status_code == 200
+        assert reason not in place.opsgpt("models", "--status").stdout
         for model in ("empty", "unknown", "cut", "gone"):
             log = (place.logs / f"{model}.log").read_text()
             lines = [line.partition(" ERROR ")[2] for line in log.splitlines()]

@@ -42,25 +42,34 @@ def _kept_from_starting(settings: Settings) -> Iterator[Problem]:
 
 
 def _missing_files(settings: Settings) -> Iterator[Problem]:
-    for name in wanted_models(settings):
-        kind = kind_of(settings, name)
-        path: KeyPath = ("llm_model_dict", name, "local_model_path")
-        if kind == "local":
-            stored = settings.local_models[name].local_model_path
-        elif kind == "vllm":
-            stored, path = settings.vllm_models[name], ("VLLM_MODEL_DICT", name)
-        else:
-            continue
-        if isinstance(resolve_model_path(stored), Path):
-            continue
+    """Models whose files are not there. Each fails by itself and leaves the others alone, so a
+    start is stopped only where there are no others."""
+    wanted = [name for name in wanted_models(settings) if kind_of(settings, name)]
+    absent = {name: found for name in wanted if (found := _absent(settings, name))}
+    gone = [name for name, (stored, _) in absent.items() if not is_hub_name(stored)]
+    for name, (stored, path) in absent.items():
         message = f'"{stored}" is neither under llm_models/ nor a path'
-        if is_hub_name(stored):
+        if name not in gone:
             message += "; it is taken for a Hugging Face hub name"
             mend = "Nothing to do if the engine may download it; else put the model there"
             yield _problem(settings, "warning", path, message, mend)
-        else:
-            mend = "Put the model there, or write its path (`~` works) or hub name (owner/model)"
-            yield _problem(settings, "error", path, message, mend)
+            continue
+        mend = "Put the model there, or write its path (`~` works) or hub name (owner/model)"
+        severity: Severity = "warning" if len(gone) < len(wanted) else "error"
+        yield _problem(settings, severity, path, message, mend)
+
+
+def _absent(settings: Settings, name: str) -> tuple[str, KeyPath] | None:
+    """What is said of where a model lies, and the key that says it, where nothing lies there."""
+    kind = kind_of(settings, name)
+    path: KeyPath = ("llm_model_dict", name, "local_model_path")
+    if kind == "local":
+        stored = settings.local_models[name].local_model_path
+    elif kind == "vllm":
+        stored, path = settings.vllm_models[name], ("VLLM_MODEL_DICT", name)
+    else:
+        return None
+    return None if isinstance(resolve_model_path(stored), Path) else (stored, path)
 
 
 def _vision(settings: Settings) -> Iterator[Problem]:

@@ -58,7 +58,9 @@ class Loads:
         """A launcher has connected, or can load other models than before."""
         now = self.clock()
         self.residency.residents.announce(hello.name, hello.cards, hello.bounds)
-        self.residency.residents.report(hello.name, hello.parts, hello.released, now)
+        self.residency.residents.report(
+            hello.name, hello.parts, hello.released, now, hello.failures
+        )
         self.residency.forgive(card.name for card in hello.cards)
         self.stir()
 
@@ -71,7 +73,9 @@ class Loads:
         """A launcher tells what it has; false for one that is not connected."""
         if report.name not in self.residency.residents.hosts:
             return False
-        self.residency.residents.report(report.name, report.parts, report.released, self.clock())
+        self.residency.residents.report(
+            report.name, report.parts, report.released, self.clock(), report.failures
+        )
         self.stir()
         return True
 

@@ -47,12 +47,13 @@ class ReleaseReply(msgspec.Struct):
 
 
 class LauncherReport(msgspec.Struct):
-    """``/launchers/report``: the replicas that a launcher has, and the models that somebody has had
-    stopped there. The answer is ``Exist``."""
+    """``/launchers/report``: the replicas that a launcher has, the models that somebody has had
+    stopped there, and why others do not run that were to. The answer is ``Exist``."""
 
     name: Name
     parts: list[Part]
     released: list[Name] = []
+    failures: dict[Name, str] = {}
 
 
 class LauncherHello(msgspec.Struct):
@@ -66,6 +67,7 @@ class LauncherHello(msgspec.Struct):
     bounds: Bounds = Bounds()
     parts: list[Part] = []
     released: list[Name] = []
+    failures: dict[Name, str] = {}
 
 
 class LoadRequest(msgspec.Struct):

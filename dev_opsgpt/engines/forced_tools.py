@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
-from dev_opsgpt.protocol.openai import Tool
+from dev_opsgpt.protocol.openai import ChatRequest, Tool
 from dev_opsgpt.worker.engine import Delta, ToolCallDelta
 from dev_opsgpt.worker.openai_stream import new_call_id
 
@@ -18,30 +18,47 @@ _HEAD = re.compile(r'\{"name": "([^"]+)", "arguments": ')
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def call_schema(tools: list[Tool], paths: list[str]) -> dict[str, Any]:
-    """The JSON schema of a call of one of ``tools``; ``paths`` name them in the request.
+Places = list[tuple[Tool, str]]
+"""Tools, and where they stand in the request."""
+
+
+def places_of(request: ChatRequest) -> Places:
+    """The tools that the model may, or must, call."""
+    if request.tool_choice == "none":
+        return []
+    return [
+        (tool, f"tools.{place}")
+        for place, tool in enumerate(request.tools or [])
+        if request.forced_tool in (None, tool.function.name)
+    ]
+
+
+def call_schema(tools: Places, *, key: str = "arguments") -> dict[str, Any]:
+    """The JSON schema of a call of one of ``tools``, whose arguments are under ``key``.
 
     Raises ``InvalidRequest`` for parameters that are not those of an object.
     """
     parameters = {}
     calls = []
-    for place, (tool, path) in enumerate(zip(tools, paths, strict=True)):
-        parameters[f"p{place}"] = _parameters(tool, path, f"#/$defs/p{place}")
+    for place, (tool, path) in enumerate(tools):
+        parameters[f"p{place}"] = parameters_of(tool, path, f"#/$defs/p{place}")
         calls.append(
             {
                 "type": "object",
                 "properties": {
                     "name": {"const": tool.function.name},
-                    "arguments": {"$ref": f"#/$defs/p{place}"},
+                    key: {"$ref": f"#/$defs/p{place}"},
                 },
-                "required": ["name", "arguments"],
+                "required": ["name", key],
                 "additionalProperties": False,
             }
         )
     return {"anyOf": calls, "$defs": parameters}
 
 
-def _parameters(tool: Tool, path: str, root: str) -> dict[str, Any]:
+def parameters_of(tool: Tool, path: str, root: str = "#") -> dict[str, Any]:
+    """The schema of a tool's arguments, to stand at ``root`` of another. Raises ``InvalidRequest``
+    for one that is not an object's."""
     given = tool.function.parameters
     if not given:
         return _NO_PARAMETERS

@@ -6,15 +6,16 @@ that must be made, JSON answers, and Hermes-style tools go another way: the chat
 rendered, the text is generated, and we read it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.forced_tools import CallReader, call_schema
+from dev_opsgpt.engines.forced_tools import CallReader, Places, call_schema, places_of
+from dev_opsgpt.engines.json_or_calls import JsonOrCalls
 from dev_opsgpt.engines.llama_cpp_images import ImageReader
 from dev_opsgpt.engines.llama_cpp_messages import messages_of
-from dev_opsgpt.engines.llama_cpp_schemas import SchemaCheck, fixed_spacing
+from dev_opsgpt.engines.llama_cpp_schemas import SPACING, SchemaCheck, fixed_spacing
 from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
 from dev_opsgpt.engines.template_messages import tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
@@ -23,7 +24,7 @@ from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.engines.text_formats.reader import FormReader
 from dev_opsgpt.engines.text_reader import JsonReader, PlainReader, TextReader
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
-from dev_opsgpt.protocol.openai import ChatRequest, Tool
+from dev_opsgpt.protocol.openai import ChatRequest
 
 CHAT = "/v1/chat/completions"
 
@@ -53,8 +54,10 @@ class ChatPlanner:
     ) -> None:
         self._server = server
         self._schemas = SchemaCheck(server)
-        # Marks of the other forms are special tokens, which llama.cpp does not show.
-        self._hermes = form_of(template) is HERMES
+        self._form = form_of(template)
+        # Calls of the others are left to llama.cpp.
+        self._hermes = self._form is HERMES
+        self._special: Mapping[str, int] | None = None
         self._images = images
         self._marker = marker
 
@@ -144,38 +147,79 @@ class ChatPlanner:
             )
 
     async def _forced(self, request: ChatRequest, images: list[str] | None) -> Plan:
-        chosen = [
-            (tool, f"tools.{place}")
-            for place, tool in enumerate(request.tools or [])
-            if request.forced_tool in (None, tool.function.name)
-        ]
-        schema = _call_schema(chosen)
-        await self._check_calls(schema, chosen)
+        chosen = places_of(request)
+        schema = fixed_spacing(call_schema(chosen))
+        try:
+            await self._schemas.require(schema, "tools")
+        except InvalidRequest:
+            await self._blame(chosen)
+            raise
         prompt = await self.prompt(request, images, thinking=False)
         if self._hermes:
             prompt += HERMES.forced
         return self._completion(prompt, images, CallReader(), json_schema=schema)
 
-    async def _check_calls(self, schema: dict[str, Any], chosen: list[tuple[Tool, str]]) -> None:
-        try:
-            await self._schemas.require(schema, "tools")
-        except InvalidRequest:
-            for pair in chosen:  # which of them is it?
-                where = f"{pair[1]}.function.parameters"
-                await self._schemas.require(_call_schema([pair]), where)
-            raise
+    async def _blame(self, tools: Places) -> None:
+        """Raises ``InvalidRequest`` at the first tool whose parameters cannot be followed."""
+        for pair in tools:
+            schema = fixed_spacing(call_schema([pair]))
+            await self._schemas.require(schema, f"{pair[1]}.function.parameters")
 
     async def _json(self, request: ChatRequest, images: list[str] | None) -> Plan:
-        if tools_of(request):
-            raise Unsupported(
-                "With this model 'response_format' cannot be combined with tools that it may call.",
-                param="response_format",
-            )
         form = request.response_format.json_schema if request.response_format else None
-        schema = fixed_spacing({"type": "object"} if form is None else form.schema_)
+        schema: dict[str, Any] = {"type": "object"} if form is None else form.schema_
+        tools = places_of(request)
+        if tools:
+            return await self._json_or_calls(request, images, schema, tools)
+        schema = fixed_spacing(schema)
         await self._schemas.require(schema, "response_format")
         prompt = await self.prompt(request, images, thinking=False)
         return self._completion(prompt, images, JsonReader(), json_schema=schema)
+
+    async def _json_or_calls(
+        self,
+        request: ChatRequest,
+        images: list[str] | None,
+        schema: dict[str, Any],
+        tools: Places,
+    ) -> Plan:
+        if not self._form.writings:
+            raise Unsupported(
+                "With this model 'response_format' cannot be combined with tools that it may call: "
+                "its form of calls is not one that an answer can be held to.",
+                param="response_format",
+            )
+        parallel = request.parallel_tool_calls is not False
+        choice = JsonOrCalls(schema, tools, self._form, parallel)
+        special = await self._special_marks()
+        grammar = f"%llguidance {{}}\n{choice.lark(special, SPACING)}"
+        try:
+            await self._schemas.require_grammar(grammar, "response_format")
+        except InvalidRequest:
+            await self._schemas.require(fixed_spacing(schema), "response_format")
+            await self._blame(tools)
+            raise
+        prompt = await self.prompt(request, images, thinking=False)
+        return self._completion(
+            prompt, images, choice.reader(), grammar=grammar, preserved_tokens=sorted(special)
+        )
+
+    async def _special_marks(self) -> Mapping[str, int]:
+        """The marks of the form that are special tokens of this model: those that are one token
+        only where special tokens are looked for."""
+        if self._special is None:
+            found: dict[str, int] = {}
+            for mark in sorted(self._form.marks):
+                read = [await self._tokens(mark, special=special) for special in (True, False)]
+                if len(read[0]) == 1 and read[0] != read[1]:
+                    found[mark] = read[0][0]
+            self._special = found
+        return self._special
+
+    async def _tokens(self, text: str, *, special: bool) -> list[int]:
+        body = {"content": text, "add_special": False, "parse_special": special}
+        tokens: list[int] = (await self._server.post("/tokenize", body))["tokens"]
+        return tokens
 
     async def _hermes_tools(self, request: ChatRequest, images: list[str] | None) -> Plan:
         prompt = await self.prompt(request, images)
@@ -185,9 +229,5 @@ class ChatPlanner:
             thinking=prompt.rstrip().endswith(THINK[0]),
             parallel=request.parallel_tool_calls is not False,
         )
-        return self._completion(prompt, images, reader)
-
-
-def _call_schema(chosen: list[tuple[Tool, str]]) -> dict[str, Any]:
-    tools, paths = [pair[0] for pair in chosen], [pair[1] for pair in chosen]
-    return fixed_spacing(call_schema(tools, paths))
+        # A model may have the marks as special tokens, of which llama.cpp shows these only.
+        return self._completion(prompt, images, reader, preserved_tokens=sorted(HERMES.marks))

@@ -66,7 +66,8 @@ class Embedder:
         server = await self._started()
         if self._ranker is None:
             context = context_of(self._model, self._options.embedding_context)
-            self._ranker = Ranker(server, context)
+            probabilities = self._model.scores_are_probabilities
+            self._ranker = Ranker(server, context, probabilities=probabilities)
         return await self._ranker.rerank(request)
 
     async def stop(self) -> None:

@@ -15,6 +15,8 @@ _SCALARS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
 # llama.cpp's number of the pooling that gives one score.
 _RANK = 4
+# Families whose scores llama.cpp brings to probabilities itself (a softmax over "yes" and "no").
+_PROBABILITIES = ("qwen3", "qwen3vl")
 # Values of longer arrays (the vocabulary) are not kept, only counted.
 _KEPT = 1024
 # Type of a tensor -> (elements of a block, bytes of a block), for the common types.
@@ -88,6 +90,11 @@ class Gguf:
     def reranks(self) -> bool:
         """Whether it scores pairs of texts, and does nothing else."""
         return bool(self.of_architecture("pooling_type") == _RANK)
+
+    @property
+    def scores_are_probabilities(self) -> bool:
+        """Whether the scores of a model that reranks lie between 0 and 1 as they come."""
+        return self.architecture in _PROBABILITIES
 
     @property
     def generates(self) -> bool:

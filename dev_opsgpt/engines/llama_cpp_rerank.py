@@ -4,6 +4,7 @@ together.
 llama.cpp refuses a pair that is too long; here the document is cut, as other engines do.
 """
 
+import math
 from typing import Any
 
 from dev_opsgpt.engines.llama_cpp_server import LlamaServer
@@ -16,11 +17,13 @@ _HALF = "\ufffd"
 
 class Ranker:
     """Scores documents with a server that was loaded to embed. ``context`` is the most tokens of
-    a pair. The scores are llama.cpp's: the model's own number, whatever its range."""
+    a pair. The scores lie between 0 and 1: the model's own number through a sigmoid, unless the
+    model gives ``probabilities`` already."""
 
-    def __init__(self, server: LlamaServer, context: int) -> None:
+    def __init__(self, server: LlamaServer, context: int, *, probabilities: bool = False) -> None:
         self._server = server
         self._context = context
+        self._probabilities = probabilities
         self._overhead: int | None = None
 
     async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
@@ -30,8 +33,10 @@ class Ranker:
             most = min(most, request.max_tokens_per_doc)
         documents = [await self._cut(text, most) for text in request.texts]
         found = await self._ask(request.query, documents)
-        scores = {row["index"]: float(row["relevance_score"]) for row in found["results"]}
-        return [scores[place] for place in range(len(documents))], found["usage"]["prompt_tokens"]
+        numbers = {row["index"]: float(row["relevance_score"]) for row in found["results"]}
+        made = float if self._probabilities else sigmoid
+        scores = [made(numbers[place]) for place in range(len(documents))]
+        return scores, found["usage"]["prompt_tokens"]
 
     async def _room(self, query: str) -> int:
         """The tokens of a document that there is room for beside the query."""
@@ -70,3 +75,11 @@ class Ranker:
         body = {"content": text, "add_special": False, "parse_special": False}
         tokens: list[int] = (await self._server.post("/tokenize", body))["tokens"]
         return tokens
+
+
+def sigmoid(value: float) -> float:
+    """1 / (1 + e^-value), without an overflow far from 0; NaN stays what it is."""
+    if value < 0:
+        power = math.exp(value)
+        return power / (1 + power)
+    return 1 / (1 + math.exp(-value))

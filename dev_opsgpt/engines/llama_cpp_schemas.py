@@ -16,13 +16,13 @@ from dev_opsgpt.protocol.errors import ApiError, InvalidRequest
 # No JSON text begins with it.
 _FOREIGN = "@"
 _REMEMBERED = 512
-_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def fixed_spacing(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with the spacing fixed to ``", "`` and ``": "``. A small model that may choose
     its blanks can be caught in an endless run of them."""
-    return {**schema, "x-guidance": _OPTIONS}
+    return {**schema, "x-guidance": SPACING}
 
 
 class SchemaCheck:
@@ -35,9 +35,16 @@ class SchemaCheck:
 
     async def require(self, schema: dict[str, Any], param: str) -> None:
         """Raises ``InvalidRequest`` at ``param`` for a schema that cannot be followed."""
-        key = msgspec.json.encode(schema)
+        await self._require({"json_schema": schema}, param)
+
+    async def require_grammar(self, grammar: str, param: str) -> None:
+        """The same for a grammar, no text of which begins with ``@``."""
+        await self._require({"grammar": grammar}, param)
+
+    async def _require(self, held: dict[str, Any], param: str) -> None:
+        key = msgspec.json.encode(held)
         if key not in self._known:
-            self._known[key] = await self._problem(schema)
+            self._known[key] = await self._problem(held)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         problem = self._known[key]
@@ -46,7 +53,7 @@ class SchemaCheck:
                 f"The JSON schema in '{param}' cannot be followed{problem}.", param=param
             )
 
-    async def _problem(self, schema: dict[str, Any]) -> str | None:
+    async def _problem(self, held: dict[str, Any]) -> str | None:
         token = await self._foreign_token()
         try:
             found = await self._server.post(
@@ -56,14 +63,14 @@ class SchemaCheck:
                     "n_predict": 1,
                     "temperature": 0,
                     "logit_bias": [(token, 1000.0)],
-                    "json_schema": schema,
                     "cache_prompt": False,
+                    **held,
                 },
             )
         except InvalidRequest as error:
             return f": {error.message}"
         free = found["content"].strip() == _FOREIGN
-        return await self._reason(schema) if free else None
+        return await self._reason(held.get("json_schema")) if free else None
 
     async def _foreign_token(self) -> int:
         if self._token is None:
@@ -72,8 +79,10 @@ class SchemaCheck:
             self._token = int(found["tokens"][-1])
         return self._token
 
-    async def _reason(self, schema: dict[str, Any]) -> str:
+    async def _reason(self, schema: dict[str, Any] | None) -> str:
         """llama.cpp's other reader of schemas, the one of chat templates, may say what is wrong."""
+        if schema is None:
+            return ""
         try:
             messages = [{"role": "user", "content": ""}]
             await self._server.post(

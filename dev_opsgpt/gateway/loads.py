@@ -215,7 +215,7 @@ def _late(model: str, standing: Standing | None) -> Unavailable:
 def _failed(model: str, standing: Standing) -> Unavailable | None:
     """Why a load will come to nothing, if it will."""
     if standing.phase == "failed":
-        message = f"The model '{model}' could not be loaded: {standing.message}."
+        message = f"The model '{model}' could not be loaded: {standing.message.rstrip('.')}."
         return Unavailable(message, code="load_failed", retry_after=standing.retry_after)
     if standing.phase != "loaded" and not standing.loadable:
         return _nobody(model)

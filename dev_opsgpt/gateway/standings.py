@@ -49,12 +49,14 @@ class Standings:
         return standing is not None and standing.loadable
 
     def shown(self, model: str, serves: bool) -> dict[str, object]:
-        """What a client is told of where a model stands: ``status`` and, while it loads,
-        ``progress``."""
+        """What a client is told of where a model stands: ``status``, ``progress`` while it loads,
+        and ``reason`` where it has failed."""
         standing = self._standings.get(model)
         if serves or standing is None:
             return {"status": "loaded" if serves else "unloaded"}
         shown: dict[str, object] = {"status": _SHOWN.get(standing.phase, "unloaded")}
+        if standing.phase == "failed":
+            shown["reason"] = standing.message
         if standing.phase == "loading":
             shown["progress"] = {
                 "phase": standing.doing or "starting",

@@ -79,6 +79,18 @@ def parts(units: Units, demanded: Collection[str], working: Collection[str]) -> 
     return [*found, *(part for part in coming if part.model not in there)]
 
 
+def failures(units: Units) -> dict[str, str]:
+    """Why models do not run that were started, in one line each, as far as something is left of
+    them."""
+    found = [
+        (part.worker.model, part.message)
+        for unit in units.of("engine")
+        for part in unit.parts.values()
+        if part.worker is not None and part.state is State.FAILED and part.message
+    ]
+    return dict(found)
+
+
 def _part(unit: Unit, part: UnitPart, demanded: Collection[str]) -> Part:
     assert part.worker is not None  # noqa: S101 - for the type checker
     model = part.worker.model

@@ -36,7 +36,7 @@ class Command(msgspec.Struct):
 
 class Hello(msgspec.Struct, kw_only=True):
     """Who a launcher is: the ``models`` that it can start, a card for each of these that it runs
-    itself, how much may be loaded, and what is."""
+    itself, how much may be loaded, what is, and why others are not that were to be."""
 
     name: str
     models: list[str]
@@ -44,6 +44,7 @@ class Hello(msgspec.Struct, kw_only=True):
     bounds: Bounds
     parts: list[Part]
     released: list[str]
+    failures: dict[str, str] = {}
 
 
 class WorkerRow(msgspec.Struct):
@@ -122,9 +123,12 @@ class Calls:
         """Tells what a launcher can start from now on."""
         await self._call("POST", self.controller, "/launchers/models", dict[str, Any], hello)
 
-    async def report(self, name: str, parts: list[Part], released: list[str]) -> None:
-        """Tells what a launcher has loaded, and what somebody has had stopped there."""
-        body = {"name": name, "parts": parts, "released": released}
+    async def report(
+        self, name: str, parts: list[Part], released: list[str], failures: dict[str, str]
+    ) -> None:
+        """Tells what a launcher has loaded, what somebody has had stopped there, and why models do
+        not run that were to."""
+        body = {"name": name, "parts": parts, "released": released, "failures": failures}
         await self._call("POST", self.controller, "/launchers/report", dict[str, Any], body)
 
     async def reply(self, command: Command, ok: bool, message: str) -> None:

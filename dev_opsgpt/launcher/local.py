@@ -75,6 +75,7 @@ class Launcher:
             cards=force.cards,
             bounds=lambda: bounds(force.settings),
             parts=lambda: parts(self._units, self._models.demanded, self._models.working),
+            failures=self._models.failures,
             released=self._models.all_released,
         )
         self._reloader = Reloader(config_dir, known, self._take, Journal(run_dir), display)

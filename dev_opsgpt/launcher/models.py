@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from dev_opsgpt.config import Settings
+from dev_opsgpt.launcher.catalogue import failures
 from dev_opsgpt.launcher.channel import CommandFailed
 from dev_opsgpt.launcher.client import CallFailed, Calls
 from dev_opsgpt.launcher.free_ports import on_free_ports
@@ -36,6 +37,7 @@ class Models:
         self._orders: Counter[str] = Counter()
         self._released: set[str] = set()
         self._demanded: set[str] = set()
+        self._failures: dict[str, str] = {}
         self._working: Counter[str] = Counter()
         self._done = asyncio.Event()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -137,6 +139,7 @@ class Models:
         """Counts one more order about a model. Whoever waits in the middle of an older one looks
         at ``latest`` before going on."""
         self._orders[model] += 1
+        self._failures.pop(model, None)
         return self._orders[model]
 
     def latest(self, model: str) -> int:
@@ -152,13 +155,24 @@ class Models:
         models = self.settings.startable_models()
         return [m for m in models if m in self._released or self._units.left(m)]
 
+    def failures(self) -> dict[str, str]:
+        """Why models do not run that were to, in one line each, as far as nothing has been asked of
+        them since."""
+        found = failures(self._units) | self._failures
+        startable = self.settings.startable_models()
+        return {model: why for model, why in found.items() if model in startable}
+
     async def start(
         self, models: Sequence[str], replicas: int | None = None, settings: Settings | None = None
     ) -> dict[str, str]:
         """Starts models, ``replicas`` of each if not as many as configured, and returns when they
         serve. Gives the reason for each that does not; of such a model nothing is left."""
+        for model in models:
+            self._failures.pop(model, None)
         with self.work(models):
-            return await self._until_started(models, replicas, settings or self.settings)
+            found = await self._until_started(models, replicas, settings or self.settings)
+        self._failures |= found
+        return found
 
     async def _until_started(
         self, models: Sequence[str], replicas: int | None, settings: Settings

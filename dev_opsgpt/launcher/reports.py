@@ -19,7 +19,8 @@ ANEW = 5.0
 class Reports:
     """Tells the controller whenever something has changed. The rest gives what there is now:
     ``models`` the names that can be started, ``cards`` the local ones of them, ``parts`` the
-    replicas, ``released`` the models that somebody has stopped."""
+    replicas, ``released`` the models that somebody has stopped, ``failures`` why others do not
+    run."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Reports:
         bounds: Callable[[], Bounds],
         parts: Callable[[], list[Part]],
         released: Callable[[], list[str]],
+        failures: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._calls = calls
         self._name = name
@@ -39,6 +41,7 @@ class Reports:
         self._bounds = bounds
         self._parts = parts
         self._released = released
+        self._failures = failures
         self._news = asyncio.Event()
         # A report must not overtake a later one.
         self._turn = asyncio.Lock()
@@ -52,6 +55,7 @@ class Reports:
             bounds=self._bounds(),
             parts=self._parts(),
             released=self._released(),
+            failures=self._failures(),
         )
 
     def stir(self) -> None:
@@ -72,7 +76,9 @@ class Reports:
         async with self._turn:
             self._news.clear()
             try:
-                await self._calls.report(self._name, self._parts(), self._released())
+                await self._calls.report(
+                    self._name, self._parts(), self._released(), self._failures()
+                )
             except CallFailed as error:
                 log.debug("no report: %s", error)
 

@@ -188,9 +188,16 @@ class Residency:
             return "restarting", "its process has died and is started again", None
         if (wish := self._wishes.get(model)) is not None:
             return "waiting", wish.why, None
-        if (failure := self._failed(model, now)) is not None:
-            return "failed", failure.message, failure.until - now
-        return ("unloading" if there else "unloaded"), "", None
+        if there:
+            return "unloading", "", None
+        if (failure := self._failures.get(model)) is not None:
+            # What was wrong is told until it is tried again, which a request may do then.
+            left = failure.until - now
+            return "failed", failure.message, left if left > 0 else None
+        told = (host.failures.get(model) for host in self.residents.hosts.values())
+        if message := next(filter(None, told), ""):
+            return "failed", message, None
+        return "unloaded", "", None
 
     def _failed(self, model: str, now: float) -> _Failure | None:
         failure = self._failures.get(model)

@@ -1,6 +1,6 @@
 """What is loaded on which launcher, how busy it is, and how much room is left. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dev_opsgpt.routing.cards import Bounds, Card, Part
@@ -73,6 +73,7 @@ class Host:
     bounds: Bounds = field(default_factory=Bounds)
     residents: dict[str, Resident] = field(default_factory=dict)
     released: frozenset[str] = frozenset()
+    failures: Mapping[str, str] = field(default_factory=dict)
     reported: bool = False
     # What a replica was seen to take, by model, which is more than its files have: known to all
     # hosts, and kept when a launcher leaves for a moment.
@@ -133,13 +134,19 @@ class Residents:
         self.hosts.pop(launcher, None)
 
     def report(
-        self, launcher: str, parts: Iterable[Part], released: Iterable[str], now: float
+        self,
+        launcher: str,
+        parts: Iterable[Part],
+        released: Iterable[str],
+        now: float,
+        failures: Mapping[str, str] | None = None,
     ) -> None:
-        """Takes what a launcher has, all of it."""
+        """Takes what a launcher has, all of it, and why models do not run there that were to."""
         host = self.hosts.get(launcher)
         if host is None:
             return
         host.released, host.reported = frozenset(released), True
+        host.failures = failures or {}
         by_model: dict[str, list[Part]] = {}
         for part in parts:
             by_model.setdefault(part.model, []).append(part)

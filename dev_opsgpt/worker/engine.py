@@ -21,6 +21,7 @@ __all__ = [
     "Hosted",
     "Load",
     "Reranker",
+    "TokenEnds",
     "TokenLogprob",
     "ToolCallDelta",
     "Usage",
@@ -87,6 +88,15 @@ class Reranker(Protocol):
     async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:
         """How well each document answers the query, more being better, and the tokens that were
         read. Raises ``ApiError``."""
+        ...
+
+
+@runtime_checkable
+class TokenEnds(Protocol):
+    """An engine that ends answers at ``stop_token_ids``; others refuse requests that have them."""
+
+    def ends_at(self, tokens: list[int]) -> list[int]:
+        """Those of the token ids that the model has."""
         ...
 
 

@@ -1,5 +1,6 @@
 """FastChat's generation parameters -> OpenAI's requests. Pure."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -9,6 +10,8 @@ from dev_opsgpt.protocol.fastchat import GenerateRequest
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Message
 
 Request = TypeVar("Request", ChatRequest, CompletionRequest)
+
+Ends = Callable[[list[int]], list[int]]
 
 _SAME = (
     "temperature",
@@ -28,11 +31,12 @@ def _given(request: GenerateRequest, name: str) -> Any:
     return getattr(_DEFAULTS, name) if value is None else value
 
 
-def _common(request: GenerateRequest, model: str) -> dict[str, Any]:
+def _common(request: GenerateRequest, model: str, ends: Ends | None) -> dict[str, Any]:
     """What both kinds share.
 
-    ``stop_token_ids`` are left out: FastChat's clients take them from the template that goes with
-    a model's name, where they are the model's own end tokens, and those end an answer anyway.
+    Of ``stop_token_ids`` those are kept that ``ends`` gives back, none by default: FastChat's
+    clients take them from the template that goes with a model's name, whoever serves it, so that
+    an engine which cannot end there must not fail over them.
     """
     if request.use_beam_search or (request.best_of or 1) > 1:
         raise Unsupported("Beam search is not supported.", param="use_beam_search")
@@ -40,16 +44,22 @@ def _common(request: GenerateRequest, model: str) -> dict[str, Any]:
     found = {name: _given(request, name) for name in _SAME}
     # FastChat sends the stop strings of the conversation along with the client's, empty ones too.
     stops = [text for text in stop if text] or None
-    return found | {"model": model, "stop": stops, "max_tokens": _given(request, "max_new_tokens")}
+    found |= {"model": model, "stop": stops, "max_tokens": _given(request, "max_new_tokens")}
+    if ends is not None and request.stop_token_ids:
+        found["stop_token_ids"] = ends(request.stop_token_ids) or None
+    return found
 
 
-def chat_request(request: GenerateRequest, model: str, messages: list[Message]) -> ChatRequest:
+def chat_request(
+    request: GenerateRequest, model: str, messages: list[Message], ends: Ends | None = None
+) -> ChatRequest:
     """The chat request that FastChat's gateway was asked, from what it asks of the worker.
+    ``ends`` tells which of some token ids an answer can end at.
 
     Raises ``InvalidRequest``.
     """
     top = request.logprobs
-    fields = _common(request, model) | {
+    fields = _common(request, model, ends) | {
         "messages": messages,
         "logprobs": top is not None,
         "top_logprobs": top,
@@ -57,13 +67,18 @@ def chat_request(request: GenerateRequest, model: str, messages: list[Message]) 
     return _validated(ChatRequest, fields)
 
 
-def completion_request(request: GenerateRequest, model: str) -> CompletionRequest:
-    """The completion request for a plain prompt. Raises ``InvalidRequest``."""
+def completion_request(
+    request: GenerateRequest, model: str, ends: Ends | None = None
+) -> CompletionRequest:
+    """The completion request for a plain prompt, as ``chat_request``. Raises ``InvalidRequest``."""
     if request.images:
         raise Unsupported(
             "Images go with messages, in a prompt of this worker's own template.", param="images"
         )
-    fields = _common(request, model) | {"prompt": request.prompt, "logprobs": request.logprobs}
+    fields = _common(request, model, ends) | {
+        "prompt": request.prompt,
+        "logprobs": request.logprobs,
+    }
     return _validated(CompletionRequest, fields)
 
 

@@ -38,7 +38,7 @@ from dev_opsgpt.transport.router import Routes
 from dev_opsgpt.transport.server import Receive, Scope, Send
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.conversation import MarkedConversation
-from dev_opsgpt.worker.engine import Delta, Engine
+from dev_opsgpt.worker.engine import Delta, Engine, TokenEnds
 from dev_opsgpt.worker.fastchat_frames import Frame, SoFar, keep_coming
 from dev_opsgpt.worker.fastchat_requests import chat_request, completion_request
 from dev_opsgpt.worker.openai_surface import pack
@@ -143,10 +143,11 @@ class FastChatSurface:
         model = self._model(request.model)
         if request.logprobs is not None and request.echo is not False:
             raise Unsupported("echo together with logprobs is not supported.", param="echo")
+        ends = self._engine.ends_at if isinstance(self._engine, TokenEnds) else None
         messages = self._conversation.messages(request.prompt, request.images or ())
         if messages is not None:
-            return self._engine.chat(chat_request(request, model, messages))
-        return self._engine.complete(completion_request(request, model), request.prompt)
+            return self._engine.chat(chat_request(request, model, messages, ends))
+        return self._engine.complete(completion_request(request, model, ends), request.prompt)
 
     def _model(self, name: str) -> str:
         """FastChat's workers answer to any name, so a strange one is taken for the first."""

@@ -9,7 +9,6 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -20,6 +19,7 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 SECONDS = 15.0
 REDIRECTS = 3
+_LAST_PORT = 65_535
 # Prefixes that stand for an IPv4 address somewhere else: NAT64 and 6to4.
 _TRANSLATED = (ipaddress.ip_network("64:ff9b::/32"), ipaddress.ip_network("2002::/16"))
 
@@ -64,6 +64,7 @@ class Fetcher:
 
     async def fetch(self, url: str, path: str) -> bytes:
         """The bytes at ``url``. Raises ``InvalidRequest`` at ``path``."""
+        at = self._url(url, path)
         try:
             # No proxy from the environment: it would resolve the name once more, unchecked.
             async with (
@@ -73,52 +74,61 @@ class Fetcher:
                 ) as client,
             ):
                 for _ in range(REDIRECTS + 1):
-                    found = await self._once(client, url, path)
+                    found = await self._once(client, at, path)
                     if isinstance(found, bytes):
                         return found
-                    url = urljoin(url, found)
+                    at = found
         except TimeoutError:
             raise _failed(path, "it took too long") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        except (httpx.HTTPError, OSError):
             raise _failed(path, "the connection failed") from None
         raise _failed(path, "it was redirected too often")
 
-    async def _once(self, client: httpx.AsyncClient, url: str, path: str) -> bytes | str:
+    async def _once(
+        self, client: httpx.AsyncClient, url: httpx.URL, path: str
+    ) -> bytes | httpx.URL:
         """The bytes, or where they are instead."""
-        target, host, authority = await self._target(url, path)
+        address = await self._address(url, path)
+        authority = url.netloc.decode()
         headers = {"host": authority, "accept": "image/*", "accept-encoding": "identity"}
+        target = url.copy_with(host=str(address), fragment=None)
         request = client.build_request("GET", target, headers=headers)
-        request.extensions["sni_hostname"] = host
+        # The name is what TLS asks for, and what the certificate has to be for.
+        request.extensions["sni_hostname"] = url.raw_host.decode()
         response = await client.send(request, stream=True)
         try:
-            if response.is_redirect:
-                return response.headers["location"]
+            if response.has_redirect_location:
+                return self._url(response.headers["location"], path, url)
             if response.status_code != 200:
                 raise _failed(path, f"the server answered {response.status_code}")
             return await self._body(response, path)
         finally:
             await response.aclose()
 
-    async def _target(self, url: str, path: str) -> tuple[httpx.URL, str, str]:
-        """The URL with a checked network address for its host, the host, and its authority."""
+    def _url(self, text: str, path: str, base: httpx.URL | None = None) -> httpx.URL:
+        """A URL that may be fetched if its host may, from ``base`` on where it is a part of one."""
         try:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
+            url = httpx.URL(text) if base is None else base.join(text)
+            if (url.port or 0) > _LAST_PORT:
+                raise ValueError("no such port")
+        except (httpx.InvalidURL, ValueError):
             raise _failed(path, "the address is not a URL") from None
-        host = parts.hostname
-        if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+        if url.scheme not in ("http", "https") or not url.raw_host or url.userinfo:
             raise _failed(path, "only plain http and https addresses are fetched")
+        return url
+
+    async def _address(self, url: httpx.URL, path: str) -> Address:
+        """A checked network address of the URL's host."""
+        port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await self._resolve(host, port)
+            addresses = await self._resolve(url.raw_host.decode(), port)
         except (OSError, UnicodeError):
             addresses = []
         if not addresses:
             raise _failed(path, "its host is not known")
         if not all(self._allowed(address) for address in addresses):
             raise _failed(path, "its host is not a public one")
-        target = httpx.URL(url).copy_with(host=str(addresses[0]), fragment=None)
-        return target, host, parts.netloc
+        return addresses[0]
 
     async def _body(self, response: httpx.Response, path: str) -> bytes:
         if response.headers.get("content-encoding", "identity") != "identity":

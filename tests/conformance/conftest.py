@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from tests.conformance.readers import ENCODERS, RERANKERS, reader
 from tests.conformance.service import (
     MAX_BODY,
     MODEL,
@@ -43,11 +44,11 @@ def _local(service: Service, model: str, worker: str, *cannot: Can) -> Target:
 
 
 def _llama_cpp(service: Service) -> Target:
-    return _local(service, MODEL, service.worker, Can.STOP_TOKENS)
+    return _local(service, MODEL, service.worker, Can.STOP_TOKENS, Can.RERANK)
 
 
 def _transformers(service: Service) -> Target:
-    return _local(service, TRANSFORMERS, service.transformers)
+    return _local(service, TRANSFORMERS, service.transformers, Can.RERANK)
 
 
 def _provider(service: Service) -> Target:
@@ -56,7 +57,7 @@ def _provider(service: Service) -> Target:
         model=PROVIDED,
         key="EMPTY",
         # A provider's tokens are its own: nobody here can count them.
-        can=frozenset(Can) - {Can.TOKEN_CHECK, Can.STOP_TOKENS},
+        can=frozenset(Can) - {Can.TOKEN_CHECK, Can.STOP_TOKENS, Can.RERANK},
         context=4096,
         end_tokens=(0, 2),
         # That of the model behind it: hanging up on a provider must reach as far.
@@ -81,12 +82,29 @@ def _elsewhere(described: str) -> Target:
     return Target(**found)
 
 
-@pytest.fixture(scope="session", params=[ELSEWHERE] if ELSEWHERE in os.environ else list(TARGETS))
+# Modules whose tests concern models that read only, with those that they are run on besides.
+READERS = {"test_embeddings": list(ENCODERS), "test_rerank": list(RERANKERS)}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Says what the tests of a module are run on: a server elsewhere, or all of our targets."""
+    if "target" not in metafunc.fixturenames:
+        return
+    module = metafunc.module.__name__.rpartition(".")[2]
+    names = [] if module == "test_rerank" else list(TARGETS)
+    names += READERS.get(module, [])
+    names = [ELSEWHERE] if ELSEWHERE in os.environ else names
+    metafunc.parametrize("target", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> Target:
     """What is tested."""
     if request.param == ELSEWHERE:
         return _elsewhere(os.environ[ELSEWHERE])
-    return TARGETS[request.param](shared_service(request.config))
+    if request.param in TARGETS:
+        return TARGETS[request.param](shared_service(request.config))
+    return reader(request.config, request.param)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +128,17 @@ def _start(folder: Path, attempt: int) -> tuple[subprocess.Popen[bytes], Service
         )
     at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     return process, Service(at["gateway"], at["worker"], at["hf"], at["provider"])
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    """Waits until something holds; what cannot be asked yet does not. Raises ``StartFailed``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if holds():
+                return
+        time.sleep(0.05)
+    raise StartFailed(f"not so after {seconds:g} s")
 
 
 def _wait(process: subprocess.Popen[bytes], service: Service, folder: Path) -> None:

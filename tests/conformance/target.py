@@ -15,6 +15,7 @@ class Can(StrEnum):
     TOKEN_IDS = "token_ids"
     ECHO = "echo"
     EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
     N = "n"
     SEED = "seed"
     TOP_K = "top_k"
@@ -35,7 +36,8 @@ class Target:
     ``base_url`` ends in ``/v1``. ``end_tokens`` are the ids of the tokens that end an answer: where
     they are known, answers can be made to last. ``render`` gives the prompt that the model's chat
     template makes of one user message. ``health`` is the URL that tells how many requests the
-    model's worker has at work (``running``). ``max_body`` is the largest body taken, in bytes.
+    model's worker has at work (``running``). ``max_body`` is the largest body taken, in bytes. A
+    model that does not write (``writes``) reads at most ``context`` tokens of an input, or a pair.
     """
 
     base_url: str
@@ -47,6 +49,7 @@ class Target:
     render: Callable[[str], str] | None = None
     health: str | None = None
     max_body: int | None = None
+    writes: bool = True
 
     @property
     def root(self) -> str:

@@ -1,5 +1,6 @@
 """Embeddings: vectors of length 1, the same however they are asked for."""
 
+import asyncio
 import base64
 import math
 import struct
@@ -94,3 +95,92 @@ async def test_inputs_that_are_refused(http: httpx.AsyncClient, target: Target, 
     answer = await http.post("/embeddings", json={"model": target.model, "input": given})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].split(".")[0] == "input"
+
+
+async def test_the_order_is_kept(client: openai.AsyncOpenAI, target: Target) -> None:
+    texts = ["longer than the others by far, so that it is read later", "b", "你好", "b", "c c c"]
+    vectors = await embed(client, target, texts)
+    turned = await embed(client, target, texts[::-1])
+    assert all(near(a, b, 0.02) for a, b in zip(vectors, turned[::-1], strict=True))
+    assert near(vectors[1], vectors[3], 0.02)
+    assert not near(vectors[0], vectors[2], 0.02)
+
+
+async def test_requests_at_once_are_as_alone(client: openai.AsyncOpenAI, target: Target) -> None:
+    given = [[f"number {n}", "x" * (n + 1)] for n in range(12)]
+    together = await asyncio.gather(*(embed(client, target, texts) for texts in given))
+    for texts, vectors in zip(given[::4], together[::4], strict=True):
+        alone = await embed(client, target, texts)
+        assert all(near(a, b, 0.02) for a, b in zip(alone, vectors, strict=True))
+
+
+async def test_a_batch_counts_the_tokens_of_its_parts(
+    client: openai.AsyncOpenAI, target: Target
+) -> None:
+    async def tokens(given: Any) -> int:
+        made = await client.embeddings.create(
+            model=target.model, input=given, encoding_format="float"
+        )
+        return made.usage.prompt_tokens
+
+    assert await tokens(TEXTS) == sum([await tokens(text) for text in TEXTS])
+
+
+async def test_a_batch_in_base64(http: httpx.AsyncClient, target: Target) -> None:
+    def body(form: str) -> dict[str, Any]:
+        return {"model": target.model, "input": TEXTS, "encoding_format": form, "dimensions": 16}
+
+    floats, packed = [
+        (await http.post("/embeddings", json=body(form))).json()["data"]
+        for form in ("float", "base64")
+    ]
+    assert [one["index"] for one in packed] == [0, 1, 2]
+    for one, other in zip(floats, packed, strict=True):
+        data = base64.b64decode(other["embedding"])
+        assert near(list(struct.unpack("<16f", data)), one["embedding"])
+
+
+async def test_the_longest_input(client: openai.AsyncOpenAI, target: Target) -> None:
+    if target.writes:
+        pytest.skip("reading so much takes a model that writes too long")
+    target.need(Can.TOKEN_IDS)
+    longest = [70 + n % 20 for n in range(target.context)]
+    (vector,) = await embed(client, target, longest)
+    assert math.hypot(*vector) == pytest.approx(1, abs=1e-3)
+    with pytest.raises(openai.BadRequestError) as error:
+        await embed(client, target, [[70], [*longest, 70]])
+    assert error.value.code == "context_length_exceeded"
+    assert error.value.param in ("input", "input.1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": -3}, "dimensions"),
+        ({"dimensions": 1.5}, "dimensions"),
+        ({"encoding_format": "hex"}, "encoding_format"),
+        ({"input": None}, "input"),
+    ],
+)
+async def test_fields_that_are_refused(
+    http: httpx.AsyncClient, target: Target, fields: dict[str, Any], param: str
+) -> None:
+    body = {"model": target.model, "input": "a"} | fields
+    answer = await http.post("/embeddings", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+async def test_a_model_that_reads_writes_nothing(
+    client: openai.AsyncOpenAI, target: Target
+) -> None:
+    if target.writes:
+        pytest.skip("it writes")
+    with pytest.raises(openai.BadRequestError, match="/v1/embeddings") as error:
+        await client.chat.completions.create(
+            model=target.model, messages=[{"role": "user", "content": "hi"}]
+        )
+    assert error.value.param == "model"
+    with pytest.raises(openai.BadRequestError, match="/v1/embeddings"):
+        await client.completions.create(model=target.model, prompt="hi")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tests.conformance.ask import both, plain
 from tests.conformance.target import Can, Target
+from tests.conformance.test_tools import TOOLS, check
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,21 @@ async def test_a_schema_that_cannot_be_followed(
     with pytest.raises(openai.BadRequestError) as error:
         await plain(client, target, response_format=form(schema), max_tokens=5)
     assert (error.value.param or "").startswith("response_format")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_json_or_a_call(client: openai.AsyncOpenAI, target: Target, seed: int) -> None:
+    target.need(Can.TOOLS)
+    given = form({"enum": ["yes", "no"]})
+    question = ("Say yes.", "What is the weather in Paris?", "Switch it on!")[seed]
+    answer = await both(
+        client, target, question, tools=TOOLS, response_format=given, seed=seed, max_tokens=300
+    )
+    if answer.finish == "tool_calls":
+        assert answer.text == ""
+        for _, name, arguments in answer.calls:
+            check(name, arguments)
+    else:
+        assert answer.finish == "stop"
+        assert json.loads(answer.text) in ("yes", "no")
+        assert answer.calls == []

@@ -4,6 +4,7 @@ Its tokens are the 256 bytes and three control tokens, so every character that i
 in pieces, and much of what it writes is not UTF-8 at all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,18 @@ def byte_tokens() -> list[str]:
 
 
 def write_model(
-    path: Path, *, template: str = HERMES, width: int = 64, layers: int = 2, seed: int = 0
+    path: Path,
+    *,
+    template: str = HERMES,
+    width: int = 64,
+    layers: int = 2,
+    seed: int = 0,
+    marks: Sequence[str] = (),
 ) -> Path:
-    """Writes the model to ``path``. A ``width`` of 512 makes a model that takes its time."""
+    """Writes the model to ``path``. A ``width`` of 512 makes a model that takes its time; ``marks``
+    are further control tokens."""
+    control = [*CONTROL, *marks]
+    vocabulary = 256 + len(control)
     writer = GGUFWriter(str(path), "llama")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(width)
@@ -60,18 +70,18 @@ def write_model(
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(width // HEADS)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(vocabulary)
     writer.add_file_type(0)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(byte_tokens() + CONTROL)
-    writer.add_token_types([TokenType.NORMAL] * 256 + [TokenType.CONTROL] * len(CONTROL))
+    writer.add_token_list(byte_tokens() + control)
+    writer.add_token_types([TokenType.NORMAL] * 256 + [TokenType.CONTROL] * len(control))
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(258)
     writer.add_add_bos_token(False)
     writer.add_chat_template(template)
-    _add_weights(writer, width, layers, np.random.default_rng(seed))
+    _add_weights(writer, vocabulary, width, layers, np.random.default_rng(seed))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -79,13 +89,15 @@ def write_model(
     return path
 
 
-def _add_weights(writer: GGUFWriter, width: int, layers: int, random: np.random.Generator) -> None:
+def _add_weights(
+    writer: GGUFWriter, vocabulary: int, width: int, layers: int, random: np.random.Generator
+) -> None:
     def add(name: str, *shape: int) -> None:
         values = random.standard_normal(shape) * 0.3
         writer.add_tensor(f"{name}.weight", values.astype(np.float32))
 
-    add("token_embd", VOCABULARY, width)
-    add("output", VOCABULARY, width)
+    add("token_embd", vocabulary, width)
+    add("output", vocabulary, width)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     for layer in range(layers):
         block = f"blk.{layer}"

@@ -9,11 +9,16 @@ import pytest
 from gguf import PoolingType
 
 from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
+from dev_opsgpt.engines.llama_cpp_rerank import sigmoid
 from dev_opsgpt.protocol.errors import ContextLengthExceeded, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.protocol.rerank import RerankRequest
 from dev_opsgpt.worker.engine import Reranker
-from tests.engines.random_reranker import CONTEXT, write_reranker
+from tests.engines.random_reranker import (
+    CONTEXT,
+    write_deciding_reranker,
+    write_reranker,
+)
 
 DOCUMENTS = ["a", "hello there", "who", "你好 😀" * 3]
 
@@ -41,10 +46,33 @@ async def test_scores(reranker: LlamaCppEngine) -> None:
     bytes_of = sum(len(text.encode()) + len("who is it?") + 3 for text in DOCUMENTS)
     assert tokens == bytes_of
     assert len(set(scores)) == 4
+    assert all(0 < score < 1 for score in scores)
     for text, score in zip(DOCUMENTS, scores, strict=True):
         (alone,), _ = await _rerank(reranker, "who is it?", [text])
         assert alone == pytest.approx(score, abs=1e-3)
     assert reranker.context_length == CONTEXT
+
+
+def test_a_sigmoid_for_any_number() -> None:
+    assert sigmoid(0) == 0.5
+    assert sigmoid(math.log(3)) == pytest.approx(0.75)
+    assert (sigmoid(-2000), sigmoid(2000)) == (0, 1)
+    assert math.isnan(sigmoid(math.nan))
+
+
+async def test_probabilities_stay_what_they_are(tmp_path: Path) -> None:
+    path = write_deciding_reranker(tmp_path / "deciding.gguf")
+    engine = LlamaCppEngine(LlamaOptions(path=path, parallel=1))
+    await engine.start()
+    try:
+        texts = [f"number {number}" for number in range(20)]
+        scores, _ = await _rerank(engine, "who?", texts)
+        assert all(0 <= score <= 1 for score in scores)
+        # A sigmoid of these would leave nothing below a half and above three quarters.
+        assert min(scores) < 0.45
+        assert max(scores) > 0.75
+    finally:
+        await engine.stop()
 
 
 async def test_long_documents_are_cut(reranker: LlamaCppEngine) -> None:

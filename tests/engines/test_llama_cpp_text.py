@@ -1,17 +1,23 @@
 """Stop strings, UTF-8 and JSON with random weights: fuzzed, for no person can foresee them."""
 
+import asyncio
 import json
 import random
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dev_opsgpt.engines.llama_cpp import LlamaCppEngine
+from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
+from tests.engines.json_or_calls import PING, json_or_calls
 
 from .answers import ADD, WEATHER, ask, finish
+from .random_model import HERMES, write_model
 
 NEVER_END = {"256": -100, "258": -100}
+ROOT = Path(__file__).resolve().parents[2]
 AB = {str(ord("a")): 40.0, str(ord("b")): 40.0}
 
 
@@ -242,15 +248,49 @@ async def test_auto_and_none(engine: LlamaCppEngine) -> None:
             assert answer.calls == []
 
 
-async def test_tools_with_json_are_refused_plainly(engine: LlamaCppEngine) -> None:
-    form = {"type": "json_object"}
-    with pytest.raises(Unsupported) as error:
-        await ask(engine, tools=[ADD], response_format=form)
-    assert error.value.param == "response_format"
+async def test_json_or_calls(engine: LlamaCppEngine) -> None:
+    await json_or_calls(engine, {str(ord("<")): 30.0})
+    bad = {"type": "function", "function": {"name": "t", "parameters": {"$ref": "#/$defs/no"}}}
+    for tools, schema, param in (
+        ([PING, bad], {"const": 5}, "tools.1.function.parameters"),
+        ([PING], {"type": "nonsense"}, "response_format"),
+    ):
+        with pytest.raises(InvalidRequest) as error:
+            await ask(engine, tools=tools, response_format=_schema(schema))
+        assert error.value.param == param
     answer = await ask(
         engine, tools=[ADD], tool_choice="none", response_format=_schema({"const": 5})
     )
     assert answer.content == "5"
+
+
+@pytest.mark.parametrize(
+    ("mark", "template"),
+    [
+        ("<tool_call>", HERMES),
+        ("[TOOL_CALLS]", "{{ tools }}{{ messages[0].content }}{# [TOOL_CALLS] #}"),
+    ],
+)
+async def test_marks_that_are_special_tokens(tmp_path: Path, mark: str, template: str) -> None:
+    path = write_model(tmp_path / "marked.gguf", template=template, marks=[mark])
+    # In a process of its own, as engines are: llama.cpp's grammars know the tokens of a model by
+    # its address in memory, which a model that was there before has had.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.engines.json_or_calls", path, mark), cwd=ROOT
+    )
+    assert await process.wait() == 0
+
+
+async def test_a_form_of_calls_that_nobody_knows(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "plain.gguf", template="{{ tools }}{{ messages[0].content }}")
+    engine = LlamaCppEngine(LlamaOptions(path=path, parallel=1))
+    await engine.start()
+    try:
+        with pytest.raises(Unsupported) as error:
+            await ask(engine, tools=[ADD], response_format={"type": "json_object"})
+        assert error.value.param == "response_format"
+    finally:
+        await engine.stop()
 
 
 async def test_parameters_must_be_of_an_object(engine: LlamaCppEngine) -> None:

@@ -221,6 +221,30 @@ def test_one_that_nobody_uses_after_all_goes_too() -> None:
     assert kinds(scene.want("b")) == [("unload", "a")]
 
 
+def test_why_a_model_does_not_run_is_told_until_it_is_tried_again() -> None:
+    scene = Scene(card("a"), card("b"))
+    residents = scene.residency.residents
+    # Its launcher could not start it, which is no reason for a request not to try.
+    residents.report(HERE, (), (), scene.now, {"a": "no such file"})
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert (standing.phase, standing.message) == ("failed", "no such file")
+    assert (standing.loadable, standing.retry_after) == (True, None)
+    assert scene.phase("b") == "unloaded"
+    (order,) = scene.want("a")
+    assert scene.phase("a") == "loading"
+    scene.residency.failed(order, "it is truncated", scene.now)
+    # The newest reason, beyond the pause too.
+    scene.now += 10 * FIRST_PAUSE
+    residents.report(HERE, (), (), scene.now, {"a": "no such file"})
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert (standing.phase, standing.message) == ("failed", "it is truncated")
+    assert standing.retry_after is None
+    scene.load("a")
+    assert scene.phase("a") == "loaded"
+
+
 def test_a_failed_load_is_tried_again_after_growing_pauses() -> None:
     scene = Scene(card("a"))
     pauses = []

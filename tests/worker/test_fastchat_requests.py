@@ -30,8 +30,17 @@ def test_a_chat_keeps_its_parameters() -> None:
 
 
 def test_stop_token_ids_of_a_clients_template_do_no_harm() -> None:
-    found = completion_request(GenerateRequest(prompt="p", stop_token_ids=[2], stop="x"), "m")
-    assert found.stops == ["x"]
+    asked = GenerateRequest(prompt="p", stop_token_ids=[2, 9], stop="x")
+    found = completion_request(asked, "m")
+    assert (found.stops, found.stop_token_ids) == (["x"], None)
+
+    def ends(tokens: list[int]) -> list[int]:
+        return [token for token in tokens if token < 5]
+
+    assert completion_request(asked, "m", ends).stop_token_ids == [2]
+    assert chat_request(asked, "m", MESSAGES, ends).stop_token_ids == [2]
+    unknown = GenerateRequest(prompt="p", stop_token_ids=[9])
+    assert completion_request(unknown, "m", ends).stop_token_ids is None
 
 
 @pytest.mark.parametrize(

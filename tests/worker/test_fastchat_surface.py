@@ -4,17 +4,19 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest
 from dev_opsgpt.transport.asgi import CancelOnDisconnect
 from dev_opsgpt.transport.router import Router
 from dev_opsgpt.transport.server import Server, bind
 from dev_opsgpt.worker.admission import Admission
 from dev_opsgpt.worker.conversation import MarkedConversation
+from dev_opsgpt.worker.engine import Delta
 from dev_opsgpt.worker.fastchat_surface import FastChatSurface
 from tests.support.engines import ScriptedEngine
 from tests.worker.test_conversation import prompt_of
@@ -164,3 +166,40 @@ async def test_embeddings(worker: Worker) -> None:
     assert struct.unpack("<2f", base64.b64decode(packed["embedding"][1])) == (2.0, 0.5)
     refused = await worker.call("/worker_get_embeddings", {"input": []})
     assert refused["error_code"] == 40001
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_stop_token_ids_reach_an_engine_that_ends_at_them(plain: bool) -> None:
+    class Noting(ScriptedEngine):
+        asked: ChatRequest | CompletionRequest
+
+        def chat(self, request: ChatRequest, *, index: int = 0) -> AsyncGenerator[Delta, None]:
+            self.asked = request
+            return super().chat(request, index=index)
+
+        def complete(
+            self, request: CompletionRequest, prompt: str | list[int], *, index: int = 0
+        ) -> AsyncGenerator[Delta, None]:
+            self.asked = request
+            return super().complete(request, prompt, index=index)
+
+    class Ends(Noting):
+        def ends_at(self, tokens: list[int]) -> list[int]:
+            return [token for token in tokens if token < 100]
+
+    for engine in (Ends(), Noting()):
+        surface = FastChatSurface(
+            engine, ["tiny"], Admission(1, 0, 5.0), MarkedConversation("secret"), max_body=10_000
+        )
+        server = Server(Router(surface.routes()), bind("127.0.0.1", 0), drain_timeout=1)
+        await server.start()
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+                body = {"model": "tiny", "prompt": "p"} if plain else chat("hello")
+                asked = {**body, "echo": False, "stop_token_ids": [7, 400]}
+                answer = (await client.post("/worker_generate", json=asked)).json()
+                assert answer["error_code"] == 0
+        finally:
+            await server.stop()
+        wanted = [7] if isinstance(engine, Ends) else None
+        assert engine.asked.stop_token_ids == wanted

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import torch
@@ -123,18 +124,27 @@ def raise_faults(where: Path, found: Sequence[str]) -> None:
 
 
 class _Safetensors:
-    """A safetensors file, mapped into memory."""
+    """A safetensors file. It is mapped into memory when something of it is read: before, it may
+    turn out to be larger than the memory there is, which a system may refuse to map."""
 
     def __init__(self, path: Path) -> None:
         self.heads = read_heads(path)
-        try:
-            self._file: Any = safe_open(str(path), framework="pt", device="cpu")
-        except (SafetensorError, OSError) as error:
-            raise EngineError(f"{path} is damaged: {_line(error)}") from None
+        self._path = path
+        self._opening = Lock()
+        self._file: Any = None
 
     def read(self, name: str) -> Tensor:
+        with self._opening:
+            if self._file is None:
+                self._file = self._opened()
         tensor: Tensor = self._file.get_slice(name)[...]
         return tensor
+
+    def _opened(self) -> Any:
+        try:
+            return safe_open(str(self._path), framework="pt", device="cpu")
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise EngineError(f"{self._path} cannot be opened: {_line(error)}") from None
 
 
 class _Pickled:

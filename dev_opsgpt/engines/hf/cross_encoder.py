@@ -1,7 +1,9 @@
 """Rerank by a cross-encoder: a classifier with one label, which reads query and document together.
 
-Source: sentence-transformers' ``CrossEncoder``, whose scores these are, but for what is cut of a
-long pair: there the longer of the two, here always the document.
+Source: sentence-transformers' ``CrossEncoder``, whose scores these are but for two things. Of a
+long pair it cuts the longer of the two; here it is always the document. And it leaves the scores of
+some models as the numbers they are; here they lie between 0 and 1, as the rerank APIs of Jina and
+Cohere have them and the llama.cpp engine gives them, which knows no activation.
 """
 
 from collections.abc import Mapping
@@ -34,7 +36,7 @@ class CrossEncoderEngine(ReadingEngine[CrossEncoder, float]):
     """A cross-encoder behind the ``Engine`` and ``Reranker`` interfaces.
 
     A score is the model's one number through a sigmoid, so between 0 and 1, unless its
-    configuration names another activation.
+    configuration names an activation that does something else to it.
     """
 
     only = "This model only reranks; use /v1/rerank."
@@ -48,7 +50,7 @@ class CrossEncoderEngine(ReadingEngine[CrossEncoder, float]):
             )
         named = _named_activation(reader, config.to_dict())
         made = activation(named, reader.folder, default=nn.Sigmoid)
-        return CrossEncoder(reader, made)
+        return CrossEncoder(reader, nn.Sigmoid() if isinstance(made, nn.Identity) else made)
 
     def _reader(self, loaded: CrossEncoder) -> Reader:
         return loaded.reader
@@ -56,7 +58,7 @@ class CrossEncoderEngine(ReadingEngine[CrossEncoder, float]):
     def _read(self, loaded: CrossEncoder, rows: list[Row]) -> list[float]:
         with torch.inference_mode():
             logits = loaded.reader.model(**loaded.reader.batch(rows)).logits
-            scores: list[float] = loaded.activation(logits[:, 0].float()).tolist()
+            scores: list[float] = loaded.activation(logits[:, 0].double()).tolist()
         return scores
 
     async def rerank(self, request: RerankRequest) -> tuple[list[float], int]:

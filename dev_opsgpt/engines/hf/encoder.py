@@ -5,10 +5,12 @@ inputs of all requests together, and ``pooling`` makes the vectors.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import normalizers
 
 from dev_opsgpt.engines.hf.options import HfOptions
 from dev_opsgpt.engines.hf.pooling import Head
@@ -55,6 +57,8 @@ class EncoderEngine(ReadingEngine[Encoder, Vector]):
             inside=config.folder,
             longest=config.max_length,
         )
+        if config.lower:
+            to_lower_case(reader.tokenizer)
         return Encoder(reader, config, Head(config, reader.width, reader.device))
 
     def _reader(self, loaded: Encoder) -> Reader:
@@ -83,7 +87,8 @@ class EncoderEngine(ReadingEngine[Encoder, Vector]):
             )
         rows = await self._beside(lambda: rows_of(loaded, inputs, request.prompt_name))
         vectors = await self._results(rows)
-        finished = await self._beside(lambda: finish(vectors, wanted))
+        kept = wanted or loaded.config.dimensions
+        finished = await self._beside(lambda: finish(vectors, kept))
         return finished, sum(len(row.ids) for row in rows)
 
 
@@ -103,6 +108,17 @@ def rows_of(
     for place, row in enumerate(rows):
         _check(loaded.reader, row, _param(inputs, place))
     return rows
+
+
+def to_lower_case(tokenizer: Any) -> None:
+    """Has a tokenizer read texts in lower case, but for the names of special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        tokenizer.do_lower_case = True
+        return
+    before = [normalizers.Lowercase()]
+    after = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence(before + after)
 
 
 def finish(vectors: list[Vector], dimensions: int | None) -> list[list[float]]:
@@ -135,8 +151,6 @@ def _prompt(config: SentenceConfig, inputs: list[str] | list[list[int]], name: s
 
 def _text_rows(loaded: Encoder, texts: list[str], prompt: str) -> list[Row]:
     tokenizer = loaded.reader.tokenizer
-    if loaded.config.lower:
-        texts, prompt = [text.lower() for text in texts], prompt.lower()
     found = tokenizer(texts, verbose=False)
     types = found.get("token_type_ids") or [None] * len(texts)
     skipped = 0

@@ -198,6 +198,11 @@ class HfEngine:
             found.append(await ready.words.ids(one, param))
         return await ready.embedder.embed(found, request), sum(map(len, found))
 
+    def ends_at(self, tokens: list[int]) -> list[int]:
+        """Those of the token ids that the model has."""
+        vocabulary = self._ready.loaded.vocabulary
+        return [token for token in tokens if 0 <= token < vocabulary]
+
     async def count_tokens(self, prompt: str | list[int] | ChatRequest) -> int:
         """Tokens of a text, of ids, or of messages under the model's chat template."""
         if isinstance(prompt, ChatRequest):

@@ -11,9 +11,11 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
-from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
+from dev_opsgpt.engines.forced_tools import Places, call_schema
+from dev_opsgpt.engines.hf.prompt import Prompt
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
+from dev_opsgpt.engines.json_or_calls import JsonOrCalls
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
 
 log = logging.getLogger(__name__)
@@ -61,32 +63,53 @@ class Grammars:
         self.usable = self._tokenizer is not None
         """Whether answers of this model can be held to a grammar."""
         self._words = -(-loaded.vocabulary // 32)
+        shown = {table.bytes_of(id_).decode(): id_ for id_ in table.special - table.hidden}
+        self._special = {name: id_ for name, id_ in shown.items() if name}
         self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
         self._compiling = asyncio.Lock()
 
     async def of(self, prompt: Prompt) -> GrammarConstraint | None:
         """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
         field, for forced calls at the tool whose parameters cannot be followed."""
-        if prompt.schema is None:
+        if prompt.held is None:
             return None
+        if isinstance(prompt.held, JsonOrCalls):
+            return await self.choice(prompt.held)
         try:
-            return await self.constraint(prompt.schema, prompt.param)
+            return await self.constraint(prompt.held, prompt.param)
         except InvalidRequest:
-            for pair in prompt.tools:
-                where = f"{pair[1]}.function.parameters"
-                await self.constraint(schema_of_calls([pair]), where)
+            await self._blame(prompt.tools)
             raise
 
     async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that
         cannot be followed, ``Unsupported`` where the model cannot follow any."""
-        tokenizer = self._tokenizer
-        if tokenizer is None:
-            raise Unsupported("This model's answers cannot be held to a form.", param=param)
         try:
             key = msgspec.json.encode({**schema, "x-guidance": _SPACING})
         except RecursionError:
             raise _refused(param, ": it is nested too deeply") from None
+        return await self._made(key, param)
+
+    async def choice(self, choice: JsonOrCalls) -> GrammarConstraint:
+        """A constraint for one sequence. Raises ``InvalidRequest`` at ``response_format`` or at the
+        tool whose parameters cannot be followed, ``Unsupported`` as ``constraint`` does."""
+        param = "response_format"
+        try:
+            return await self._made(choice.lark(self._special, _SPACING).encode(), param)
+        except (InvalidRequest, RecursionError):
+            await self.constraint(choice.schema, param)
+            await self._blame(choice.tools)
+            raise
+
+    async def _blame(self, tools: Places) -> None:
+        """Raises ``InvalidRequest`` at the first tool whose parameters cannot be followed."""
+        for pair in tools:
+            await self.constraint(call_schema([pair]), f"{pair[1]}.function.parameters")
+
+    async def _made(self, key: bytes, param: str) -> GrammarConstraint:
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            raise Unsupported("This model's answers cannot be held to a form.", param=param)
         if key not in self._known:
             async with self._compiling:
                 if key not in self._known:
@@ -103,10 +126,12 @@ class Grammars:
             self._known.popitem(last=False)
 
 
-def _compiled(tokenizer: LLTokenizer, schema: bytes) -> LLMatcher | str:
-    """A matcher at its beginning, or why there can be none."""
+def _compiled(tokenizer: LLTokenizer, given: bytes) -> LLMatcher | str:
+    """A matcher at its beginning, of a JSON schema or a grammar in Lark; or why there is none."""
+    schema = given.startswith(b"{")
+    read = LLMatcher.grammar_from_json_schema if schema else LLMatcher.grammar_from_lark
     try:
-        grammar = LLMatcher.grammar_from_json_schema(schema.decode())
+        grammar = read(given.decode())
     except ValueError as error:
         return _reason(str(error))
     matcher = LLMatcher(tokenizer, grammar, log_level=0)

@@ -4,26 +4,23 @@ from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.forced_tools import CallReader, call_schema
+from dev_opsgpt.engines.forced_tools import CallReader, Places, call_schema, places_of
 from dev_opsgpt.engines.hf.params import Defaults, stops_of
 from dev_opsgpt.engines.hf.template import ChatTemplate
+from dev_opsgpt.engines.json_or_calls import JsonOrCalls
 from dev_opsgpt.engines.text_formats.reader import FormReader
 from dev_opsgpt.engines.text_reader import JsonReader, TextReader
-from dev_opsgpt.protocol.errors import Unsupported
-from dev_opsgpt.protocol.openai import ChatRequest, Tool
-
-Places = list[tuple[Tool, str]]
-"""Tools, and where they stand in the request."""
+from dev_opsgpt.protocol.openai import ChatRequest
 
 
 class Prompt(msgspec.Struct):
-    """A prompt as text. ``schema`` is what the answer is held to, and ``param`` the field that asks
-    for it; ``tools`` are those of a call that must be made."""
+    """A prompt as text. ``held`` is what the answer is held to: a schema, and ``param`` the field
+    that asks for it, or a choice. ``tools`` are those of a call that must be made."""
 
     text: str
     reader: TextReader
     stops: list[str]
-    schema: dict[str, Any] | None = None
+    held: dict[str, Any] | JsonOrCalls | None = None
     param: str = ""
     tools: Places = []
 
@@ -51,18 +48,9 @@ def prompt_of(request: ChatRequest, template: ChatTemplate, defaults: Defaults) 
     return Prompt(text, reader, stops)
 
 
-def schema_of_calls(tools: Places) -> dict[str, Any]:
-    """The schema of a call of one of these tools."""
-    return call_schema([tool for tool, _ in tools], [path for _, path in tools])
-
-
 def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any]) -> Prompt:
-    chosen = [
-        (tool, f"tools.{place}")
-        for place, tool in enumerate(request.tools or [])
-        if request.forced_tool in (None, tool.function.name)
-    ]
-    schema = schema_of_calls(chosen)
+    chosen = places_of(request)
+    schema = call_schema(chosen)
     text = _without_reasoning(request, template, options) + template.form.forced
     # Stop strings could only break off what the request insists on.
     return Prompt(text, CallReader(), [], schema, "tools", chosen)
@@ -71,15 +59,15 @@ def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any
 def _json(
     request: ChatRequest, template: ChatTemplate, options: dict[str, Any], stops: list[str]
 ) -> Prompt:
-    if request.tools and request.tool_choice != "none":
-        raise Unsupported(
-            "With this model 'response_format' cannot be combined with tools that it may call.",
-            param="response_format",
-        )
     form = request.response_format.json_schema if request.response_format else None
     schema = {"type": "object"} if form is None else form.schema_
     text = _without_reasoning(request, template, options)
-    return Prompt(text, JsonReader(), stops, schema, "response_format")
+    tools = places_of(request)
+    if not tools or not template.form.writings:
+        return Prompt(text, JsonReader(), stops, schema, "response_format")
+    parallel = request.parallel_tool_calls is not False
+    choice = JsonOrCalls(schema, tools, template.form, parallel)
+    return Prompt(text, choice.reader(), stops, choice)
 
 
 def _without_reasoning(

@@ -42,8 +42,9 @@ class SentenceConfig:
 
     ``folder`` holds the transformer. ``poolings`` are names of ``POOLINGS``, whose vectors are
     joined; without ``include_prompt`` a prompt's tokens are no part of them. ``max_length`` is in
-    tokens, None where nothing is said. ``prompts`` are texts that may stand before an input,
-    ``default_prompt`` the name of the one that does unless another is asked for.
+    tokens, None where nothing is said. ``dimensions`` is how many numbers of a vector are
+    kept, unless a request says another; None for all. ``prompts`` are texts that may stand before
+    an input, ``default_prompt`` the name of the one that does unless another is asked for.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class SentenceConfig:
     include_prompt: bool = True
     steps: tuple[Step, ...] = ()
     max_length: int | None = None
+    dimensions: int | None = None
     lower: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -91,7 +93,8 @@ def read_sentence_config(folder: Path, *, causal: bool) -> SentenceConfig:
         _poolings(modules[1][1], pooling),
         include_prompt=bool(pooling.get("include_prompt", True)),
         steps=tuple(Step(kind, at, _config(at)) for kind, at in modules[2:] if kind != "Dropout"),
-        max_length=own.get("max_seq_length"),
+        max_length=_max_length(own),
+        dimensions=told.get("truncate_dim"),
         lower=bool(own.get("do_lower_case")),
         prompts=prompts,
         default_prompt=named,
@@ -121,6 +124,14 @@ def _first_config(folder: Path) -> dict[str, Any]:
         if found is not None:
             return found
     return {}
+
+
+def _max_length(own: dict[str, Any]) -> int | None:
+    """The longest input, which some versions write as an option of the tokenizer."""
+    found = own.get("max_seq_length")
+    for key in ("processor_kwargs", "tokenizer_args"):
+        found = (own.get(key) or {}).get("model_max_length") if found is None else found
+    return found
 
 
 def _poolings(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ before, a type stood in front of the name, and the arguments in a fenced block. 
 templates.
 """
 
-from dev_opsgpt.engines.text_formats.form import Form
+from dev_opsgpt.engines.text_formats.form import Form, Writing
 from dev_opsgpt.engines.text_formats.pattern import BLANK, NAME, OBJECT, pattern
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -23,6 +23,17 @@ DEEPSEEK = Form(
     ends=(pattern(BLANK, "```", BLANK, CALL_END), pattern(BLANK, CALL_END)),
     more=(_FENCED, _NAMED),
     closes=(pattern(BLANK, END),),
+    writings=(
+        Writing(begin=BEGIN, before=CALL, sign=SEPARATOR, after=CALL_END, end=END),
+        Writing(
+            begin=BEGIN,
+            before=f"{CALL}function{SEPARATOR}",
+            sign="\n```json\n",
+            after=f"\n```{CALL_END}",
+            between="\n",
+            end=END,
+        ),
+    ),
     example=f"{BEGIN}{CALL}the name{SEPARATOR}an object{CALL_END}{END}",
     tokens=frozenset((END, CALL, SEPARATOR, CALL_END)),
 )

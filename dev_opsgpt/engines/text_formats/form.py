@@ -7,6 +7,24 @@ from dev_opsgpt.engines.text_formats.pattern import BLANK, OBJECT, QUOTED, Patte
 THINK = ("<think>", "</think>")
 
 
+class Writing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model writes calls, for a grammar: ``begin``, calls with ``between`` between them,
+    ``end``.
+
+    A call is ``before``, a JSON object with the name and, under ``key``, the arguments, and
+    ``after``. Without a ``key`` the name stands there as it is, and ``sign`` divides it from the
+    arguments.
+    """
+
+    begin: str = ""
+    before: str = ""
+    key: str | None = None
+    sign: str = ""
+    after: str = ""
+    between: str = ""
+    end: str = ""
+
+
 class Form(msgspec.Struct, frozen=True, kw_only=True):
     """A format, as the reader meets its parts from left to right.
 
@@ -16,6 +34,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     are among ``objects`` too. One of ``ends`` may close a call; then comes another
     call that begins like one of ``more``, or one of ``closes``, or content.
 
+    ``writings`` are the ways in which calls are written, where a grammar holds them to one.
     ``example`` tells a model how to call a tool, where its template does not; empty for forms whose
     templates do. ``forced`` is what stands before the JSON of a call that must be made.
     ``short_ids`` says that the chat template takes ids of calls of nine letters and digits only.
@@ -30,6 +49,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[Pattern, ...] = ()
     more: tuple[Pattern, ...] = ()
     closes: tuple[Pattern, ...] = ()
+    writings: tuple[Writing, ...] = ()
     example: str = ""
     forced: str = ""
     short_ids: bool = False

@@ -7,7 +7,7 @@ whose reasoning stands between ``[THINK]`` tags.
 
 import msgspec
 
-from dev_opsgpt.engines.text_formats.form import Form, object_head
+from dev_opsgpt.engines.text_formats.form import Form, Writing, object_head
 from dev_opsgpt.engines.text_formats.pattern import BLANK, NAME, OBJECT, pattern
 
 CALLS, ARGS, CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
@@ -27,6 +27,10 @@ MISTRAL = Form(
     objects=(_LIST, _ONE, _NEXT),
     more=(_NEXT,),
     closes=(pattern(BLANK, "]"),),
+    writings=(
+        Writing(begin=f"{CALLS}[", key="arguments", between=", ", end="]"),
+        Writing(before=CALLS, sign=ARGS),
+    ),
     short_ids=True,
     tokens=frozenset((ARGS, CALL_ID)),
 )

@@ -75,7 +75,8 @@ async def test_scores(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "wanted"),
     [
-        ({"sentence_transformers": {"activation_fn": IDENTITY}}, lambda found: found),
+        # The numbers as they are have no range, so that none is to be named for it.
+        ({"sentence_transformers": {"activation_fn": IDENTITY}}, torch.sigmoid),
         ({"sbert_ce_default_activation_function": TANH}, torch.tanh),
         ({"sbert_ce_default_activation_function": None}, torch.sigmoid),
     ],
@@ -88,6 +89,22 @@ async def test_the_activation_that_the_model_names(
     try:
         scores, _ = await rerank(engine, DOCUMENTS)
         assert scores == pytest.approx(wanted(logits(tmp_path, DOCUMENTS)).tolist(), abs=1e-5)
+    finally:
+        await engine.stop()
+
+
+async def test_scores_far_from_zero_keep_their_order(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with torch.no_grad():
+        model.classifier.bias.add_(25)  # where float32 has nothing left between a score and 1
+    model.save_pretrained(tmp_path)
+    engine = await started(tmp_path)
+    try:
+        scores, _ = await rerank(engine, DOCUMENTS)
+        assert all(0.99 < score < 1 for score in scores)
+        wanted = logits(tmp_path, DOCUMENTS).argsort().tolist()
+        assert sorted(range(len(scores)), key=scores.__getitem__) == wanted
     finally:
         await engine.stop()
 
@@ -151,7 +168,7 @@ async def test_as_sentence_transformers(tmp_path: Path) -> None:
     engine = await started(tmp_path / "theirs")
     try:
         scores, _ = await rerank(engine, DOCUMENTS)
-        wanted = theirs.predict([(QUERY, text) for text in DOCUMENTS])
+        wanted = torch.sigmoid(torch.tensor(theirs.predict([(QUERY, t) for t in DOCUMENTS])))
         assert scores == pytest.approx(wanted.tolist(), abs=1e-5)
     finally:
         await engine.stop()

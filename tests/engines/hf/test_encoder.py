@@ -24,7 +24,15 @@ from dev_opsgpt.protocol.errors import (
 )
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, EmbeddingRequest
 from dev_opsgpt.worker.engine import EngineError
-from tests.engines.hf.tiny_encoders import CLS, CONFIGS, POSITIONS, SEP, WIDTH, write_encoder
+from tests.engines.hf.tiny_encoders import (
+    CLS,
+    CONFIGS,
+    MASK,
+    POSITIONS,
+    SEP,
+    WIDTH,
+    write_encoder,
+)
 
 TEXTS = ["The controller knows who is alive.", "hi", "你好，世界 😀", "x" * 100, "ABC def"]
 MEAN = {"pooling_mode_mean_tokens": True}
@@ -212,6 +220,9 @@ async def test_lower_case_and_length(tmp_path: Path) -> None:
     engine = await started(tmp_path)
     try:
         assert near(await embed(engine, "HELLO"), await embed(engine, "hello"))
+        # The name of a special token stays one.
+        ids = [CLS, MASK, *b"hi", SEP]
+        assert near(await embed(engine, "[MASK]HI"), await embed(engine, ids))
         assert engine.context_length == engine.abilities.context_length == 20
     finally:
         await engine.stop()
@@ -240,6 +251,26 @@ async def test_dimensions(engine: EncoderEngine) -> None:
     wanted = whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True)
     assert near(short, wanted)
     assert near(await embed(engine, TEXTS, dimensions=WIDTH), whole)
+
+
+async def test_dimensions_that_the_model_names(tmp_path: Path) -> None:
+    write_encoder(tmp_path, pooling=MEAN, prompts={"truncate_dim": 8})
+    engine = await started(tmp_path)
+    try:
+        whole = await embed(engine, TEXTS, dimensions=WIDTH)
+        assert whole.shape == (len(TEXTS), WIDTH)
+        short = await embed(engine, TEXTS)
+        assert near(short, whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True))
+    finally:
+        await engine.stop()
+
+
+@pytest.mark.parametrize("key", ["processor_kwargs", "tokenizer_args"])
+async def test_a_length_that_is_said_as_the_tokenizer_s(tmp_path: Path, key: str) -> None:
+    write_encoder(tmp_path, pooling=MEAN, sentence={key: {"model_max_length": 20}})
+    engine = await started(tmp_path)
+    assert engine.context_length == 20
+    await engine.stop()
 
 
 @pytest.mark.parametrize(

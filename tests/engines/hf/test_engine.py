@@ -21,10 +21,9 @@ from dev_opsgpt.protocol.errors import (
     InternalError,
     InvalidRequest,
     Unavailable,
-    Unsupported,
 )
 from dev_opsgpt.protocol.openai import EmbeddingRequest
-from dev_opsgpt.worker.engine import Delta, EngineError
+from dev_opsgpt.worker.engine import Delta, EngineError, TokenEnds
 
 from ..answers import ADD, WEATHER, Answer, ask, chat, completion, finish, gather
 from .tiny import CONTEXT, tiny_llama, tiny_tokenizer
@@ -78,6 +77,8 @@ async def test_usage_and_finish_reason(engine: HfEngine) -> None:
     assert (ended.finish, ended.content) == ("stop", "")
     own = await finish(engine, max_tokens=10, logit_bias={"40": 100}, stop_token_ids=[40])
     assert (own.finish, own.content) == ("stop", "")
+    assert isinstance(engine, TokenEnds)
+    assert engine.ends_at([-1, 40, 99_999]) == [40]
 
 
 async def test_a_shared_beginning_is_computed_once(engine: HfEngine) -> None:
@@ -212,8 +213,37 @@ async def test_auto_and_none(engine: HfEngine) -> None:
         answer = await ask(engine, tools=[WEATHER], tool_choice=choice, seed=1, max_tokens=20)
         assert answer.finish in ("stop", "length")
         assert answer.calls == []
-    with pytest.raises(Unsupported) as error:
-        await ask(engine, tools=[ADD], response_format={"type": "json_object"})
+
+
+async def test_json_or_calls(engine: HfEngine) -> None:
+    form = schema({"enum": ["x", 5]})
+    kinds = set()
+    for seed in range(12):
+        bias = {str(id_): 30.0 for id_ in TOKENIZER.encode("<")} if seed % 2 else {}
+        answer = await ask(
+            engine,
+            tools=[WEATHER, ADD],
+            response_format=form,
+            seed=seed,
+            temperature=1.5,
+            logit_bias=bias,
+            parallel_tool_calls=seed % 4 == 3,
+            max_tokens=400,
+        )
+        kinds.add(answer.finish)
+        if answer.finish == "stop":
+            assert json.loads(answer.content) in ("x", 5)
+            assert answer.calls == []
+        else:
+            assert (answer.finish, answer.content) == ("tool_calls", "")
+            assert len(answer.calls) == 1 or seed % 4 == 3
+            for name, arguments in answer.calls:
+                assert set(json.loads(arguments)) == ({"city"} if name != "add" else {"a", "b"})
+    assert kinds == {"stop", "tool_calls"}
+    none = await ask(engine, tools=[ADD], tool_choice="none", response_format=schema({"const": 5}))
+    assert none.content == "5"
+    with pytest.raises(InvalidRequest) as error:
+        await ask(engine, tools=[ADD], response_format=schema({"type": "nonsense"}))
     assert error.value.param == "response_format"
 
 

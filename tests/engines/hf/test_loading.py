@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
@@ -334,6 +335,23 @@ def test_a_model_larger_than_memory(llama: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EngineError, match=r"does not fit into memory: its weights need 0\.0 Gi"):
         load(HfOptions(llama, device="cpu"), lambda text, done: read.append(text))
     assert not read
+
+
+def test_a_file_larger_than_what_can_be_mapped(copy: Path) -> None:
+    """A file of holes, of more than a terabyte: systems refuse to map it."""
+    wide = 2**17
+    edit_json(copy / "config.json", hidden_size=wide, intermediate_size=4 * wide)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(copy))
+    head, end = {}, 0
+    for name, tensor in model.state_dict().items():
+        begin, end = end, end + 4 * tensor.numel()
+        head[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    told = json.dumps(head).encode()
+    with (copy / "model.safetensors").open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        file.truncate(8 + len(told) + end)
+    refused(copy, r"does not fit into memory: its weights need \d{3,}")
 
 
 def test_settings_that_mean_nothing(llama: Path) -> None:

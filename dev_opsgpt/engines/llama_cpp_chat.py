@@ -16,7 +16,7 @@ from dev_opsgpt.engines.llama_cpp_images import ImageReader
 from dev_opsgpt.engines.llama_cpp_messages import messages_of
 from dev_opsgpt.engines.llama_cpp_schemas import SchemaCheck, fixed_spacing
 from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
-from dev_opsgpt.engines.template_messages import tools_of
+from dev_opsgpt.engines.template_messages import callable_tools, tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.form import THINK
 from dev_opsgpt.engines.text_formats.hermes import HERMES
@@ -181,7 +181,7 @@ class ChatPlanner:
         prompt = await self.prompt(request, images)
         reader = FormReader(
             HERMES,
-            {tool.function.name for tool in request.tools or []},
+            callable_tools(request),
             thinking=prompt.rstrip().endswith(THINK[0]),
             parallel=request.parallel_tool_calls is not False,
         )

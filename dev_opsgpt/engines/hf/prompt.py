@@ -7,7 +7,8 @@ import msgspec
 from dev_opsgpt.engines.forced_tools import CallReader, call_schema
 from dev_opsgpt.engines.hf.params import Defaults, stops_of
 from dev_opsgpt.engines.hf.template import ChatTemplate
-from dev_opsgpt.engines.text_formats.reader import FormReader
+from dev_opsgpt.engines.template_messages import callable_tools
+from dev_opsgpt.engines.text_formats.choose import reader_of
 from dev_opsgpt.engines.text_reader import JsonReader, TextReader
 from dev_opsgpt.protocol.errors import Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
@@ -41,10 +42,9 @@ def prompt_of(request: ChatRequest, template: ChatTemplate, defaults: Defaults) 
     if request.response_format is not None and request.response_format.type != "text":
         return _json(request, template, options, stops)
     text = template.render(request, options)
-    names = {tool.function.name for tool in request.tools or []}
-    reader = FormReader(
+    reader = reader_of(
         template.form,
-        set() if request.tool_choice == "none" else names,
+        callable_tools(request),
         thinking=text.rstrip().endswith(template.form.think[0]),
         parallel=request.parallel_tool_calls is not False,
     )

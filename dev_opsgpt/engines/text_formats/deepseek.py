@@ -18,11 +18,12 @@ _FENCED = pattern(
 )
 
 DEEPSEEK = Form(
+    name="DeepSeek",
     opens=(BEGIN,),
     heads=(_FENCED, _NAMED),
     ends=(pattern(BLANK, "```", BLANK, CALL_END), pattern(BLANK, CALL_END)),
     more=(_FENCED, _NAMED),
     closes=(pattern(BLANK, END),),
-    example=f"{BEGIN}{CALL}the name{SEPARATOR}an object{CALL_END}{END}",
+    call=f"{BEGIN}{CALL}{{name}}{SEPARATOR}{{arguments}}{CALL_END}{END}",
     tokens=frozenset((END, CALL, SEPARATOR, CALL_END)),
 )

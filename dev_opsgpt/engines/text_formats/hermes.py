@@ -11,11 +11,12 @@ CALL, CALL_END = "<tool_call>", "</tool_call>"
 _HEADS = tuple(object_head(BLANK, key=key) for key in ("arguments", "parameters"))
 
 HERMES = Form(
+    name="Hermes",
     opens=(CALL,),
     heads=_HEADS,
     objects=_HEADS,
     ends=(pattern(BLANK, CALL_END),),
-    example=f'{CALL}\n{{"name": the name, "arguments": an object}}\n{CALL_END}',
+    call=f'{CALL}\n{{"name": "{{name}}", "arguments": {{arguments}}}}\n{CALL_END}',
     forced=f"{CALL}\n",
     tokens=frozenset((CALL_END,)),
 )

@@ -21,9 +21,11 @@ _MORE = tuple(
 )
 
 LLAMA3 = Form(
+    name="Llama 3",
     opens=(TAG,),
     bare=True,
     heads=_HEADS,
     objects=_HEADS + _MORE,
     more=_MORE,
+    call='{"name": "{name}", "parameters": {arguments}}',
 )

@@ -22,12 +22,14 @@ _NAMED = (
 )
 
 MISTRAL = Form(
+    name="Mistral",
     opens=(CALLS,),
     heads=(_LIST, _ONE, *_NAMED),
     objects=(_LIST, _ONE, _NEXT),
     more=(_NEXT,),
     closes=(pattern(BLANK, "]"),),
+    call=f'{CALLS}[{{"name": "{{name}}", "arguments": {{arguments}}}}]',
     short_ids=True,
     tokens=frozenset((ARGS, CALL_ID)),
 )
-MAGISTRAL = msgspec.structs.replace(MISTRAL, think=("[THINK]", "[/THINK]"))
+MAGISTRAL = msgspec.structs.replace(MISTRAL, name="Magistral", think=("[THINK]", "[/THINK]"))

@@ -1,12 +1,13 @@
 """A tool call that the model cannot get around: the grammar of its text, and the text read back.
 
 The engine makes the model write ``{"name": ..., "arguments": ...}``, one alternative a tool, with
-the spacing that Hermes-style models were trained on, which makes the head of the text predictable.
+the spacing that Hermes-style models were trained on, which makes the head of the text predictable;
+or a call in the model's own form, whose heads are known.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
@@ -26,7 +27,7 @@ def call_schema(tools: list[Tool], paths: list[str]) -> dict[str, Any]:
     parameters = {}
     calls = []
     for place, (tool, path) in enumerate(zip(tools, paths, strict=True)):
-        parameters[f"p{place}"] = _parameters(tool, path, f"#/$defs/p{place}")
+        parameters[f"p{place}"] = parameters_schema(tool, path, f"#/$defs/p{place}")
         calls.append(
             {
                 "type": "object",
@@ -41,7 +42,9 @@ def call_schema(tools: list[Tool], paths: list[str]) -> dict[str, Any]:
     return {"anyOf": calls, "$defs": parameters}
 
 
-def _parameters(tool: Tool, path: str, root: str) -> dict[str, Any]:
+def parameters_schema(tool: Tool, path: str, root: str = "#") -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, to stand at ``root``. Raises ``InvalidRequest`` for
+    parameters that are not those of an object."""
     given = tool.function.parameters
     if not given:
         return _NO_PARAMETERS
@@ -68,11 +71,13 @@ def _moved(schema: Any, root: str) -> Any:
 class CallReader:
     """Reads the text of one call as it is generated and gives it as the pieces of a tool call.
 
-    The last brace belongs to the whole, not to the arguments, so a brace at the end of what has
-    come is held back until more comes.
+    ``heads`` tells the tool by what its call begins with. Without them the call is an object with
+    name and arguments: its last brace does not belong to the arguments, so a brace at the end of
+    what has come is held back until more comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Mapping[str, str] | None = None) -> None:
+        self._heads = heads
         self._head = ""
         self._name: str | None = None
         self._arguments = ""
@@ -86,15 +91,24 @@ class CallReader:
         text = delta.content
         if self._name is None:
             self._head += text
-            match = _HEAD.match(self._head)
-            if match is None:
+            self._name, end = self._begun()
+            if self._name is None:
                 return
-            self._name = match[1]
             yield Delta(tool_calls=[ToolCallDelta(0, new_call_id(), self._name)])
-            text = self._head[match.end() :]
+            text = self._head[end:]
         text = self._held + text
-        self._held = "}" if text.endswith("}") else ""
+        self._held = "}" if self._heads is None and text.endswith("}") else ""
         yield from self._give(text.removesuffix("}") if self._held else text)
+
+    def _begun(self) -> tuple[str | None, int]:
+        """The tool, once it is known, and where its arguments begin."""
+        if self._heads is None:
+            match = _HEAD.match(self._head)
+            return (None, 0) if match is None else (match[1], match.end())
+        for head, name in self._heads.items():
+            if self._head.startswith(head):
+                return name, len(head)
+        return None, 0
 
     def end(self) -> Iterator[Delta]:
         """What was held back, if the answer broke off inside of the arguments."""

@@ -1,16 +1,20 @@
-"""Answers held to a JSON schema: llguidance's grammars, compiled once, one matcher a sequence."""
+"""Answers held to a JSON schema or to calls of tools: llguidance's grammars, compiled once, one
+matcher a sequence."""
 
 import asyncio
+import json
 import logging
+import re
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+from dev_opsgpt.engines.hf.call_grammar import HeldCalls, call_grammar
 from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
@@ -61,16 +65,24 @@ class Grammars:
         self.usable = self._tokenizer is not None
         """Whether answers of this model can be held to a grammar."""
         self._words = -(-loaded.vocabulary // 32)
-        self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
+        self._known: OrderedDict[str, LLMatcher | str] = OrderedDict()
+        self._specials = {
+            table.bytes_of(id_).decode(errors="replace"): id_
+            for id_ in table.special - table.hidden
+        }
+        names = "|".join(map(re.escape, sorted(self._specials, key=len, reverse=True)))
+        self._marks = re.compile(f"({names})") if names else None
         self._compiling = asyncio.Lock()
 
     async def of(self, prompt: Prompt) -> GrammarConstraint | None:
         """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
         field, for forced calls at the tool whose parameters cannot be followed."""
-        if prompt.schema is None:
-            return None
         try:
-            return await self.constraint(prompt.schema, prompt.param)
+            if prompt.calls is not None:
+                return await self.calls(prompt.calls, prompt.param)
+            if prompt.schema is not None:
+                return await self.constraint(prompt.schema, prompt.param)
+            return None
         except InvalidRequest:
             for pair in prompt.tools:
                 where = f"{pair[1]}.function.parameters"
@@ -80,33 +92,61 @@ class Grammars:
     async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that
         cannot be followed, ``Unsupported`` where the model cannot follow any."""
+        return await self._constraint(
+            lambda: json.dumps({**schema, "x-guidance": _SPACING}),
+            LLMatcher.grammar_from_json_schema,
+            param,
+        )
+
+    async def calls(self, calls: HeldCalls, param: str) -> GrammarConstraint:
+        """A constraint for one sequence; raises like ``constraint``."""
+        return await self._constraint(
+            lambda: call_grammar(calls, self._literal, _SPACING),
+            LLMatcher.grammar_from_lark,
+            param,
+        )
+
+    async def _constraint(
+        self, write: Callable[[], str], read: Callable[[str], str], param: str
+    ) -> GrammarConstraint:
         tokenizer = self._tokenizer
         if tokenizer is None:
             raise Unsupported("This model's answers cannot be held to a form.", param=param)
         try:
-            key = msgspec.json.encode({**schema, "x-guidance": _SPACING})
+            key = write()
         except RecursionError:
             raise _refused(param, ": it is nested too deeply") from None
         if key not in self._known:
             async with self._compiling:
                 if key not in self._known:
-                    self._remember(key, await asyncio.to_thread(_compiled, tokenizer, key))
+                    self._remember(key, await asyncio.to_thread(_compiled, tokenizer, key, read))
         found = self._known[key]
         self._known.move_to_end(key)
         if isinstance(found, str):
             raise _refused(param, found)
         return GrammarConstraint(found.deep_copy(), self._words, tokenizer.vocab_size)
 
-    def _remember(self, key: bytes, found: LLMatcher | str) -> None:
+    def _literal(self, text: str) -> str:
+        """A text in a Lark grammar: special tokens by their ids, all else in quotes."""
+        pieces = self._marks.split(text) if self._marks is not None else [text]
+        return " ".join(
+            f"<[{self._specials[piece]}]>"
+            if piece in self._specials
+            else json.dumps(piece, ensure_ascii=False)
+            for piece in pieces
+            if piece
+        )
+
+    def _remember(self, key: str, found: LLMatcher | str) -> None:
         self._known[key] = found
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
 
-def _compiled(tokenizer: LLTokenizer, schema: bytes) -> LLMatcher | str:
+def _compiled(tokenizer: LLTokenizer, text: str, read: Callable[[str], str]) -> LLMatcher | str:
     """A matcher at its beginning, or why there can be none."""
     try:
-        grammar = LLMatcher.grammar_from_json_schema(schema.decode())
+        grammar = read(text)
     except ValueError as error:
         return _reason(str(error))
     matcher = LLMatcher(tokenizer, grammar, log_level=0)

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.forced_tools import CallReader, call_schema
+from dev_opsgpt.engines.forced_tools import CallReader, call_schema, parameters_schema
+from dev_opsgpt.engines.hf.call_grammar import HeldCalls
 from dev_opsgpt.engines.hf.params import Defaults, stops_of
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.template_messages import callable_tools
@@ -18,13 +19,14 @@ Places = list[tuple[Tool, str]]
 
 
 class Prompt(msgspec.Struct):
-    """A prompt as text. ``schema`` is what the answer is held to, and ``param`` the field that asks
-    for it; ``tools`` are those of a call that must be made."""
+    """A prompt as text. ``schema`` or ``calls`` are what the answer is held to, and ``param`` is
+    the field that asks for it; ``tools`` are those of the calls that are held to something."""
 
     text: str
     reader: TextReader
     stops: list[str]
     schema: dict[str, Any] | None = None
+    calls: HeldCalls | None = None
     param: str = ""
     tools: Places = []
 
@@ -62,10 +64,17 @@ def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any
         for place, tool in enumerate(request.tools or [])
         if request.forced_tool in (None, tool.function.name)
     ]
-    schema = schema_of_calls(chosen)
-    text = _without_reasoning(request, template, options) + template.form.forced
+    form = template.form
+    text = _without_reasoning(request, template, options) + form.forced
     # Stop strings could only break off what the request insists on.
-    return Prompt(text, CallReader(), [], schema, "tools", chosen)
+    if form.tagged is not None or not form.call:
+        schema = schema_of_calls(chosen)
+        return Prompt(text, CallReader(), [], schema=schema, param="tools", tools=chosen)
+    head, _, _ = form.call.removeprefix(form.forced).partition("{arguments}")
+    heads = {head.replace("{name}", tool.function.name): tool.function.name for tool, _ in chosen}
+    schemas = [parameters_schema(tool, path) for tool, path in chosen]
+    calls = HeldCalls(list(heads), schemas)
+    return Prompt(text, CallReader(heads), [], calls=calls, param="tools", tools=chosen)
 
 
 def _json(
@@ -78,8 +87,8 @@ def _json(
         )
     form = request.response_format.json_schema if request.response_format else None
     schema = {"type": "object"} if form is None else form.schema_
-    text = _without_reasoning(request, template, options)
-    return Prompt(text, JsonReader(), stops, schema, "response_format")
+    text = _without_reasoning(request, template, options) + template.form.direct
+    return Prompt(text, JsonReader(), stops, schema=schema, param="response_format")
 
 
 def _without_reasoning(

@@ -46,6 +46,7 @@ SIGNS = (
     Sign(hermes.HERMES, (hermes.CALL, '"arguments"')),
     Sign(hermes.HERMES, (hermes.CALL, '"arguments\\"')),
     Sign(dsml.DSML_FORM, (dsml.DSML, "parameter name=")),
+    Sign(deepseek.FENCED, (deepseek.BEGIN, deepseek.FENCE)),
     Sign(deepseek.DEEPSEEK, (deepseek.BEGIN,)),
     Sign(kimi.KIMI, (kimi.BEGIN,)),
     Sign(listed.COMMAND, (listed.ACTION,)),
@@ -53,6 +54,7 @@ SIGNS = (
     Sign(listed.PIPES, (listed.PIPED,)),
     Sign(mistral.MAGISTRAL, (mistral.CALLS, _THINKS)),
     Sign(mistral.MAGISTRAL, (mistral.CALLS,), (_THINKS,)),
+    Sign(mistral.NAMED, (mistral.CALLS, mistral.ARGS)),
     Sign(mistral.MISTRAL, (mistral.CALLS,)),
     Sign(llama3.LLAMA3, (llama3.TAG,)),
     # A template that does not tell may still belong to a model that has the marks among its tokens.
@@ -62,6 +64,7 @@ SIGNS = (
     Sign(listed.COMMAND, tokens=(listed.ACTION,)),
     Sign(listed.PIPES, tokens=(listed.PIPED,)),
     Sign(mistral.MAGISTRAL, tokens=(mistral.CALLS, _THINKS)),
+    Sign(mistral.NAMED, tokens=(mistral.CALLS, mistral.ARGS)),
     Sign(mistral.MISTRAL, tokens=(mistral.CALLS,)),
     Sign(llama3.LLAMA3, ('"parameters"',), (llama3.TAG,)),
 )

@@ -5,11 +5,15 @@ before, a type stood in front of the name, and the arguments in a fenced block. 
 templates.
 """
 
+import msgspec
+
 from dev_opsgpt.engines.text_formats.form import Form
 from dev_opsgpt.engines.text_formats.pattern import BLANK, NAME, OBJECT, pattern
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, SEPARATOR, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+
+FENCE = "```json"
 
 _NAMED = pattern(BLANK, CALL, BLANK, NAME, BLANK, SEPARATOR, BLANK, OBJECT)
 _FENCED = pattern(
@@ -25,5 +29,11 @@ DEEPSEEK = Form(
     more=(_FENCED, _NAMED),
     closes=(pattern(BLANK, END),),
     call=f"{BEGIN}{CALL}{{name}}{SEPARATOR}{{arguments}}{CALL_END}{END}",
+    forced=f"{BEGIN}{CALL}",
     tokens=frozenset((END, CALL, SEPARATOR, CALL_END)),
+)
+FENCED = msgspec.structs.replace(
+    DEEPSEEK,
+    name="DeepSeek V3",
+    call=f"{BEGIN}{CALL}function{SEPARATOR}{{name}}\n{FENCE}\n{{arguments}}\n```{CALL_END}{END}",
 )

@@ -23,6 +23,7 @@ HARMONY = Form(
     name="harmony",
     think=(f"{CHANNEL}analysis{MESSAGE}", END),
     call=f"{CHANNEL}commentary to=functions.{{name}} {CONSTRAIN}json{MESSAGE}{{arguments}}{CALL}",
+    forced=f"{CHANNEL}commentary to=functions",
     direct=f"{CHANNEL}final{MESSAGE}",
     channels=True,
     tokens=frozenset((START, CHANNEL, MESSAGE, CONSTRAIN, END, CALL, RETURN)),

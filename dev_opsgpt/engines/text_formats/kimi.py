@@ -27,5 +27,6 @@ KIMI = Form(
     more=_HEADS,
     closes=(pattern(BLANK, END),),
     call=f"{BEGIN}{CALL}functions.{{name}}:0{ARGUMENTS}{{arguments}}{CALL_END}{END}",
+    forced=f"{BEGIN}{CALL}",
     tokens=frozenset((END, CALL, ARGUMENTS, CALL_END)),
 )

@@ -37,6 +37,7 @@ def _listed(mark: str, end: str, *, think: tuple[str, str] = THINK, cohere: bool
         more=more,
         closes=(pattern(BLANK, "]"), pattern(BLANK, end)),
         call=f'{mark}[{{"{name}": "{{name}}", "{arguments}": {{arguments}}}}]{end}',
+        forced=mark,
         tokens=frozenset((end,)),
     )
 

@@ -29,7 +29,11 @@ MISTRAL = Form(
     more=(_NEXT,),
     closes=(pattern(BLANK, "]"),),
     call=f'{CALLS}[{{"name": "{{name}}", "arguments": {{arguments}}}}]',
+    forced=CALLS,
     short_ids=True,
     tokens=frozenset((ARGS, CALL_ID)),
 )
-MAGISTRAL = msgspec.structs.replace(MISTRAL, name="Magistral", think=("[THINK]", "[/THINK]"))
+NAMED = msgspec.structs.replace(
+    MISTRAL, name="Mistral 11", call=f"{CALLS}{{name}}{ARGS}{{arguments}}"
+)
+MAGISTRAL = msgspec.structs.replace(NAMED, name="Magistral", think=("[THINK]", "[/THINK]"))

@@ -3,15 +3,25 @@
 import asyncio
 import json
 import random
+import re
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
-from dev_opsgpt.engines.hf.grammar import GrammarConstraint, Grammars, _compiled
-from dev_opsgpt.engines.hf.sequence import LoadedModel
+from dev_opsgpt.engines.hf.grammar import Grammars, _compiled
+from dev_opsgpt.engines.hf.params import Defaults
+from dev_opsgpt.engines.hf.prompt import prompt_of
+from dev_opsgpt.engines.hf.sequence import Constraint, LoadedModel
+from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.hf.token_text import TokenTable, table_of
+from dev_opsgpt.engines.text_formats.choose import SIGNS
+from dev_opsgpt.engines.text_formats.form import Form
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
+from dev_opsgpt.worker.engine import Delta
 
+from ..answers import ADD, WEATHER, chat
+from ..text_formats.reading import read
 from .tiny import tiny_tokenizer
 from .tokenizers import sentence_piece, words
 
@@ -35,7 +45,7 @@ def grammars(tokenizer: Any, extra: int = 7) -> tuple[Grammars, TokenTable, int]
     return Grammars(LoadedModel(None, tokenizer, 99, ends, width, None), table), table, width  # type: ignore[arg-type]
 
 
-def draw(constraint: GrammarConstraint, table: TokenTable, width: int, end: int, seed: int) -> str:
+def draw(constraint: Constraint, table: TokenTable, width: int, end: int, seed: int) -> str:
     dice = random.Random(seed)
     found = b""
     while not constraint.done:
@@ -132,3 +142,46 @@ async def test_a_tokenizer_whose_tokens_are_no_bytes() -> None:
     with pytest.raises(Unsupported) as error:
         await some.constraint(SCHEMA, "response_format")
     assert error.value.param == "response_format"
+
+
+NAMES = {"add": ADD, "get_weather": WEATHER}
+FORMS = [
+    form for form in dict.fromkeys(sign.form for sign in SIGNS) if form.call and not form.tagged
+]
+
+
+def marked(form: Form) -> tuple[Any, TokenTable]:
+    """A tokenizer that has the marks of a form as special tokens."""
+    tokenizer = tiny_tokenizer()
+    marks = re.findall(r"<[^<>]+>|\[[A-Z_]+\]", "".join(sorted(form.marks)))
+    tokenizer.add_special_tokens({"additional_special_tokens": sorted(set(marks))})
+    return tokenizer, table_of(tokenizer, form.marks)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=repr)
+@pytest.mark.parametrize("tools", [[ADD, WEATHER], [WEATHER]], ids=["two", "one"])
+async def test_a_forced_call_is_one_of_the_form(form: Form, tools: list[dict[str, Any]]) -> None:
+    tokenizer, table = marked(form)
+    width = len(tokenizer)
+    ends = frozenset([tokenizer.eos_token_id])
+    some = Grammars(LoadedModel(None, tokenizer, 99, ends, width, None), table)  # type: ignore[arg-type]
+    tokenizer.chat_template = f"{{{{ messages[0].content }}}}{{{{ tools }}}}{form.call}"
+    own = ChatTemplate(tokenizer)
+    own.form = form
+    for seed in range(6):
+        request = chat(tools=tools, tool_choice="required")
+        prompt = prompt_of(request, own, Defaults())
+        constraint = await some.of(prompt)
+        assert constraint is not None
+        text = draw(constraint, table, width, tokenizer.eos_token_id, seed)
+        deltas = list(prompt.reader.feed(Delta(content=text)))
+        calls = [call for delta in deltas for call in delta.tool_calls]
+        name = calls[0].name or ""
+        arguments = json.loads("".join(call.arguments for call in calls))
+        jsonschema_rs.validate(NAMES[name]["function"]["parameters"], arguments)
+        assert prompt.reader.finish("stop") == "tool_calls"
+        # It is what the model itself would have written.
+        whole = form.forced + text + form.call.partition("{arguments}")[2]
+        ((found, given),) = read(form, [whole], {name: {}})[0][2]
+        assert (found, json.loads(given)) == (name, arguments)
+        assert form.call.startswith(form.forced)

@@ -14,9 +14,10 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+from dev_opsgpt.engines.hf.after_reasoning import AfterReasoning
 from dev_opsgpt.engines.hf.call_grammar import HeldCalls, call_grammar
 from dev_opsgpt.engines.hf.prompt import Prompt, schema_of_calls
-from dev_opsgpt.engines.hf.sequence import LoadedModel
+from dev_opsgpt.engines.hf.sequence import Constraint, LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
 
@@ -61,6 +62,7 @@ class Grammars:
     """Compiles JSON schemas for one model, in a thread, and remembers the last few of them."""
 
     def __init__(self, loaded: LoadedModel, table: TokenTable) -> None:
+        self._table = table
         self._tokenizer = _tokenizer(loaded, table)
         self.usable = self._tokenizer is not None
         """Whether answers of this model can be held to a grammar."""
@@ -74,12 +76,18 @@ class Grammars:
         self._marks = re.compile(f"({names})") if names else None
         self._compiling = asyncio.Lock()
 
-    async def of(self, prompt: Prompt) -> GrammarConstraint | None:
+    async def of(self, prompt: Prompt) -> Constraint | None:
         """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
         field, for forced calls at the tool whose parameters cannot be followed."""
         try:
             if prompt.calls is not None:
-                return await self.calls(prompt.calls, prompt.param)
+                if prompt.calls.trigger and not self.usable:
+                    return None  # nothing was asked for that must be
+                calls = await self.calls(prompt.calls, prompt.param)
+                if not prompt.calls.trigger:
+                    return calls
+                think = prompt.think
+                return AfterReasoning(calls, self._table, think, thinking=prompt.thinking)
             if prompt.schema is not None:
                 return await self.constraint(prompt.schema, prompt.param)
             return None

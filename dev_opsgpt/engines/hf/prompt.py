@@ -10,6 +10,7 @@ from dev_opsgpt.engines.hf.params import Defaults, stops_of
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.template_messages import callable_tools
 from dev_opsgpt.engines.text_formats.choose import reader_of
+from dev_opsgpt.engines.text_formats.form import THINK, Form
 from dev_opsgpt.engines.text_reader import JsonReader, TextReader
 from dev_opsgpt.protocol.errors import Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
@@ -20,7 +21,8 @@ Places = list[tuple[Tool, str]]
 
 class Prompt(msgspec.Struct):
     """A prompt as text. ``schema`` or ``calls`` are what the answer is held to, and ``param`` is
-    the field that asks for it; ``tools`` are those of the calls that are held to something."""
+    the field that asks for it; ``tools`` are those of the calls that are held to something.
+    ``thinking`` says that the prompt opens reasoning, and ``think`` are the tags around it."""
 
     text: str
     reader: TextReader
@@ -29,6 +31,8 @@ class Prompt(msgspec.Struct):
     calls: HeldCalls | None = None
     param: str = ""
     tools: Places = []
+    thinking: bool = False
+    think: tuple[str, str] = THINK
 
 
 def prompt_of(request: ChatRequest, template: ChatTemplate, defaults: Defaults) -> Prompt:
@@ -44,13 +48,15 @@ def prompt_of(request: ChatRequest, template: ChatTemplate, defaults: Defaults) 
     if request.response_format is not None and request.response_format.type != "text":
         return _json(request, template, options, stops)
     text = template.render(request, options)
-    reader = reader_of(
-        template.form,
-        callable_tools(request),
-        thinking=text.rstrip().endswith(template.form.think[0]),
-        parallel=request.parallel_tool_calls is not False,
-    )
-    return Prompt(text, reader, stops)
+    form = template.form
+    thinking = text.rstrip().endswith(form.think[0])
+    parallel = request.parallel_tool_calls is not False
+    reader = reader_of(form, callable_tools(request), thinking=thinking, parallel=parallel)
+    found = Prompt(text, reader, stops, thinking=thinking, think=form.think)
+    strict = [place for place in _places(request) if place[0].function.strict]
+    if strict and form.exact and request.tool_choice != "none":
+        found.calls, found.param, found.tools = _strict(request, form), "tools", strict
+    return found
 
 
 def schema_of_calls(tools: Places) -> dict[str, Any]:
@@ -60,9 +66,7 @@ def schema_of_calls(tools: Places) -> dict[str, Any]:
 
 def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any]) -> Prompt:
     chosen = [
-        (tool, f"tools.{place}")
-        for place, tool in enumerate(request.tools or [])
-        if request.forced_tool in (None, tool.function.name)
+        place for place in _places(request) if request.forced_tool in (None, place[0].function.name)
     ]
     form = template.form
     text = _without_reasoning(request, template, options) + form.forced
@@ -70,11 +74,34 @@ def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any
     if form.tagged is not None or not form.call:
         schema = schema_of_calls(chosen)
         return Prompt(text, CallReader(), [], schema=schema, param="tools", tools=chosen)
-    head, _, _ = form.call.removeprefix(form.forced).partition("{arguments}")
-    heads = {head.replace("{name}", tool.function.name): tool.function.name for tool, _ in chosen}
+    heads = {_head(form, form.forced, tool): tool.function.name for tool, _ in chosen}
     schemas = [parameters_schema(tool, path) for tool, path in chosen]
     calls = HeldCalls(list(heads), schemas)
     return Prompt(text, CallReader(heads), [], calls=calls, param="tools", tools=chosen)
+
+
+def _strict(request: ChatRequest, form: Form) -> HeldCalls:
+    """Calls that the model may make: once it has begun one, a strict tool's schema holds it."""
+    places, (trigger, *_) = _places(request), form.opens
+    return HeldCalls(
+        [_head(form, trigger, tool) for tool, _ in places],
+        [
+            parameters_schema(tool, path) if tool.function.strict else {"type": "object"}
+            for tool, path in places
+        ],
+        end=form.call.partition("{arguments}")[2],
+        trigger=trigger,
+    )
+
+
+def _places(request: ChatRequest) -> Places:
+    return [(tool, f"tools.{place}") for place, tool in enumerate(request.tools or [])]
+
+
+def _head(form: Form, begun: str, tool: Tool) -> str:
+    """What leads to the arguments of a call that has ``begun``."""
+    head = form.call.removeprefix(begun).partition("{arguments}")[0]
+    return head.replace("{name}", tool.function.name)
 
 
 def _json(

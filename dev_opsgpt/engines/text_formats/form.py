@@ -41,11 +41,12 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     ``closes``, or content.
 
     ``call`` is a whole call with ``{name}`` and ``{arguments}``; empty where the text of calls is
-    left to templates. ``forced`` is what stands before the JSON of a call that must be made.
-    ``direct`` is what an answer begins with that goes without reasoning. ``channels`` says that the
-    text is divided into messages, which have a reader of their own. ``short_ids`` says that the
-    chat template takes ids of calls of nine letters and digits only. ``tokens`` are further marks
-    of the format that a tokenizer may have as special tokens.
+    left to templates. ``exact`` says that a model writes every call so, to the last blank.
+    ``forced`` is what the prompt of a call that must be made ends with. ``direct`` is what an
+    answer begins with that goes without reasoning. ``channels`` says that the text is divided into
+    messages, which have a reader of their own. ``short_ids`` says that the chat template takes ids
+    of calls of nine letters and digits only. ``tokens`` are further marks of the format that a
+    tokenizer may have as special tokens.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     more: tuple[Pattern, ...] = ()
     closes: tuple[Pattern, ...] = ()
     call: str = ""
+    exact: bool = False
     forced: str = ""
     direct: str = ""
     channels: bool = False

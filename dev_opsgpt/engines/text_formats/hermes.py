@@ -17,6 +17,7 @@ HERMES = Form(
     objects=_HEADS,
     ends=(pattern(BLANK, CALL_END),),
     call=f'{CALL}\n{{"name": "{{name}}", "arguments": {{arguments}}}}\n{CALL_END}',
+    exact=True,
     forced=f"{CALL}\n",
     tokens=frozenset((CALL_END,)),
 )

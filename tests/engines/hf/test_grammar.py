@@ -21,6 +21,7 @@ from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupporte
 from dev_opsgpt.worker.engine import Delta
 
 from ..answers import ADD, WEATHER, chat
+from ..random_model import HERMES
 from ..text_formats.reading import read
 from .tiny import tiny_tokenizer
 from .tokenizers import sentence_piece, words
@@ -185,3 +186,84 @@ async def test_a_forced_call_is_one_of_the_form(form: Form, tools: list[dict[str
         ((found, given),) = read(form, [whole], {name: {}})[0][2]
         assert (found, json.loads(given)) == (name, arguments)
         assert form.call.startswith(form.forced)
+
+
+STRICT = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": '
+END = "}\n</tool_call>"
+
+
+async def strict(template: str = HERMES, **fields: Any) -> tuple[Constraint | None, Any]:
+    tokenizer = tiny_tokenizer(template=template)
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
+    some, _, _ = grammars(tokenizer)
+    fields = {"tools": [STRICT, ADD], **fields}
+    return await some.of(prompt_of(chat(**fields), ChatTemplate(tokenizer), Defaults())), tokenizer
+
+
+def allowed(constraint: Constraint, tokenizer: Any, text: str) -> bool:
+    """Whether the text may be generated next; it is, as far as that goes."""
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        mask = constraint.mask()
+        if mask is not None and not int(mask[token // 32]) >> (token % 32) & 1:
+            return False
+        constraint.accept(token)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        ("Any text, {and} <tool> or </tool_call>, 你好 <", True),
+        (f'{CALL}{{"city": "Rome"}}{END}', True),
+        (f'Well.\n{CALL}{{"city": "Rome"}}{END}\n{CALL}{{"city": "Bonn"}}{END} so', True),
+        (f'{CALL}{{"town', False),
+        (f'{CALL}{{"city": 1', False),
+        (f'{CALL}{{"city": "a name too long', False),
+        (f'Well. {CALL}{{"city": "Rome"}}{END}{CALL}{{}}', False),
+        ('<tool_call>\n{"name": "nobody', False),
+        ('<tool_call>\n{"name": "add", "arguments": {"anything": [1, {"b": null}]}}', True),
+        (f'<think>I might {CALL}{{"town": 1}}</think>{CALL}{{"city": "Rome"}}{END}', True),
+        (f'<think>hm</think>\n\n{CALL}{{"town', False),
+        ("<thinking aloud> is text", True),
+        (f'<thing> {CALL}{{"town', False),
+    ],
+)
+async def test_a_strict_tool_that_may_be_called(text: str, may: bool) -> None:
+    constraint, tokenizer = await strict()
+    assert constraint is not None
+    assert allowed(constraint, tokenizer, text) is may
+    assert not constraint.done
+
+
+async def test_a_text_may_end_anywhere_but_in_a_call() -> None:
+    constraint, tokenizer = await strict()
+    assert constraint is not None
+    for text, ends in [("Well. ", True), (CALL, False), (f'{{"city": "x"}}{END}', True)]:
+        assert allowed(constraint, tokenizer, text)
+        mask = constraint.mask()
+        end = tokenizer.eos_token_id
+        assert mask is not None
+        assert bool(int(mask[end // 32]) >> (end % 32) & 1) is ends
+
+
+async def test_reasoning_that_the_prompt_opens_is_left_alone() -> None:
+    constraint, tokenizer = await strict(template=HERMES + "<think>\n")
+    assert constraint is not None
+    assert allowed(constraint, tokenizer, f'so {CALL}{{"town": 1}}{END}</think> {CALL}')
+    assert not allowed(constraint, tokenizer, '{"town')
+
+
+async def test_only_strict_tools_that_may_be_called_are_held() -> None:
+    assert (await strict(tools=[WEATHER, ADD]))[0] is None
+    assert (await strict(tool_choice="none"))[0] is None
+    coder = "{{ messages[0].content }}{{ tools }}<tool_call><function="
+    assert (await strict(template=coder))[0] is None
+
+
+async def test_a_strict_tool_that_cannot_be_followed() -> None:
+    broken = {"type": "object", "properties": {"a": {"type": "nonsense"}}}
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": broken}}
+    with pytest.raises(InvalidRequest) as error:
+        await strict(tools=[ADD, tool])
+    assert error.value.param == "tools.1.function.parameters"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dev_opsgpt.engines.text_reader import TextReader
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
 from dev_opsgpt.protocol.openai import Tool
 from dev_opsgpt.worker.engine import Delta, ToolCallDelta
@@ -135,3 +136,33 @@ class CallReader:
         self._arguments += text
         if text:
             yield Delta(tool_calls=[ToolCallDelta(0, arguments=text)])
+
+
+class WholeCall:
+    """Reads a call that must be made by the reader of the model's form. The prompt ends with the
+    ``begun`` part of it."""
+
+    reasoning = False
+    done = False
+
+    def __init__(self, reader: TextReader, begun: str) -> None:
+        self._reader = reader
+        self._begun = begun
+
+    def feed(self, delta: Delta) -> Iterator[Delta]:
+        """What ``delta`` makes certain."""
+        if self._begun:
+            yield from self._reader.feed(Delta(content=self._begun))
+            self._begun = ""
+        yield from self._reader.feed(delta)
+
+    def end(self) -> Iterator[Delta]:
+        """What was held back, if it belongs to the call."""
+        yield from (delta for delta in self._reader.end() if delta.tool_calls)
+
+    def finish(self, reason: str) -> str:
+        """``tool_calls`` for a whole call, else ``length``."""
+        found = self._reader.finish(reason)
+        if found == "stop":
+            raise InternalError("The model broke off its tool call.")
+        return found

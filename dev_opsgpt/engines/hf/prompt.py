@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 
-from dev_opsgpt.engines.forced_tools import CallReader, call_schema, parameters_schema
+from dev_opsgpt.engines.forced_tools import CallReader, WholeCall, call_schema, parameters_schema
 from dev_opsgpt.engines.hf.call_grammar import HeldCalls
 from dev_opsgpt.engines.hf.params import Defaults, stops_of
+from dev_opsgpt.engines.hf.tag_grammar import expressible
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.template_messages import callable_tools
 from dev_opsgpt.engines.text_formats.choose import reader_of
@@ -69,15 +70,21 @@ def _forced(request: ChatRequest, template: ChatTemplate, options: dict[str, Any
         place for place in _places(request) if request.forced_tool in (None, place[0].function.name)
     ]
     form = template.form
-    text = _without_reasoning(request, template, options) + form.forced
+    text = _without_reasoning(request, template, options)
+    schemas = [parameters_schema(tool, path) for tool, path in chosen]
+    tags = form.tagged
     # Stop strings could only break off what the request insists on.
-    if form.tagged is not None or not form.call:
+    if not form.call or (tags and not all(expressible(one, tags) for one in schemas)):
         schema = schema_of_calls(chosen)
         return Prompt(text, CallReader(), [], schema=schema, param="tools", tools=chosen)
+    text += form.forced
     heads = {_head(form, form.forced, tool): tool.function.name for tool, _ in chosen}
-    schemas = [parameters_schema(tool, path) for tool, path in chosen]
     calls = HeldCalls(list(heads), schemas)
-    return Prompt(text, CallReader(heads), [], calls=calls, param="tools", tools=chosen)
+    reader: TextReader = CallReader(heads)
+    if tags is not None:
+        calls = HeldCalls(list(heads), schemas, end=_end(form), tags=tags)
+        reader = WholeCall(reader_of(form, callable_tools(request)), form.forced)
+    return Prompt(text, reader, [], calls=calls, param="tools", tools=chosen)
 
 
 def _strict(request: ChatRequest, form: Form) -> HeldCalls:
@@ -89,13 +96,18 @@ def _strict(request: ChatRequest, form: Form) -> HeldCalls:
             parameters_schema(tool, path) if tool.function.strict else {"type": "object"}
             for tool, path in places
         ],
-        end=form.call.partition("{arguments}")[2],
+        end=_end(form),
         trigger=trigger,
     )
 
 
 def _places(request: ChatRequest) -> Places:
     return [(tool, f"tools.{place}") for place, tool in enumerate(request.tools or [])]
+
+
+def _end(form: Form) -> str:
+    """What stands behind the arguments of a call."""
+    return form.call.partition("{arguments}")[2]
 
 
 def _head(form: Form, begun: str, tool: Tool) -> str:

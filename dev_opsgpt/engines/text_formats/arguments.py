@@ -8,7 +8,7 @@ from dev_opsgpt.engines.text_formats.form import Tags
 from dev_opsgpt.engines.text_formats.held import Held
 from dev_opsgpt.engines.text_formats.json_span import JsonSpan
 from dev_opsgpt.engines.text_formats.pattern import Fit, fit
-from dev_opsgpt.engines.text_formats.tag_values import json_of, only_text
+from dev_opsgpt.engines.text_formats.tag_values import ValueEnd, json_of, only_text
 
 
 class Arguments(Protocol):
@@ -45,6 +45,7 @@ class TaggedArguments:
         self._begun = False
         self._key: str | None = None
         self._streams = False  # the value is a text, of which something was given already
+        self._end = ValueEnd(tags.close)
         self._closed = False
 
     def take(self, held: Held, last: bool) -> tuple[str, bool]:
@@ -81,33 +82,42 @@ class TaggedArguments:
         return opening + "}"
 
     def _value(self, held: Held, last: bool) -> str:
-        tags, key = self._tags, self._key or ""
-        place = held.text.find(tags.close)
-        if not only_text(self._parameters, key):
-            if place < 0 and not last:
-                return ""
-            value = held.take(self._certain(held.text) if place < 0 else place).content
-            self._next(held, place)
-            return value.strip() if place < 0 else json_of(self._parameters, key, self._bare(value))
+        if only_text(self._parameters, self._key or ""):
+            return self._text(held, last)
+        return self._other(held, last)
+
+    def _text(self, held: Held, last: bool) -> str:
         given = ""
         if not self._streams:
             if not held.text and not last:
                 return ""
-            if tags.lines and held.text.startswith("\n"):
+            if self._tags.lines and held.text.startswith("\n"):
                 held.drop(1)
-                place -= place >= 0
             given, self._streams = '"', True
+        place = held.text.find(self._tags.close)
         text = held.take(place if place >= 0 else self._certain(held.text)).content
-        if place >= 0 and tags.lines:
+        if place >= 0 and self._tags.lines:
             text = text.removesuffix("\n")
         given += json.dumps(text, ensure_ascii=False)[1:-1]
-        self._next(held, place)
-        return given + '"' if place >= 0 else given
+        if place < 0:
+            return given
+        self._next(held)
+        return given + '"'
 
-    def _next(self, held: Held, place: int) -> None:
+    def _other(self, held: Held, last: bool) -> str:
+        place = self._end.find(held.text, last)
         if place >= 0:
-            held.drop(len(self._tags.close))
-            self._key, self._streams = None, False
+            value = held.take(place).content
+            if self._tags.lines:
+                value = value.removeprefix("\n").removesuffix("\n")
+            given = json_of(self._parameters, self._key or "", value)
+            self._next(held)
+            return given
+        return held.take(self._certain(held.text)).content.strip() if last else ""
+
+    def _next(self, held: Held) -> None:
+        held.drop(len(self._tags.close))
+        self._key, self._streams, self._end = None, False, ValueEnd(self._tags.close)
 
     def _certain(self, text: str) -> int:
         """How much of a text is not the beginning of what ends it."""
@@ -116,8 +126,3 @@ class TaggedArguments:
         sizes = range(min(len(text), len(marks[-1])), 0, -1)
         held = (n for n in sizes if any(mark.startswith(text[-n:]) for mark in marks))
         return len(text) - next(held, 0)
-
-    def _bare(self, value: str) -> str:
-        if not self._tags.lines:
-            return value
-        return value.removeprefix("\n").removesuffix("\n")

@@ -18,6 +18,7 @@ GLM = Form(
     ),
     ends=(pattern(BLANK, CALL_END),),
     call=f"{CALL}{{name}}\n{{arguments}}{CALL_END}",
+    forced=CALL,
     tokens=frozenset(
         (CALL_END, ARG_KEY, "</arg_key>", "<arg_value>", "</arg_value>"),
     ),

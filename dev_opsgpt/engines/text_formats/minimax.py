@@ -22,5 +22,6 @@ MINIMAX = Form(
     more=(_HEAD,),
     closes=(pattern(BLANK, CALL_END),),
     call=f'{CALL}\n<invoke name="{{name}}">\n{{arguments}}</invoke>\n{CALL_END}',
+    forced=f"{CALL}\n",
     tokens=frozenset((CALL_END,)),
 )

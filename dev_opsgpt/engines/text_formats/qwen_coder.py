@@ -29,6 +29,7 @@ QWEN_CODER = Form(
     tagged=_TAGS,
     ends=(pattern(BLANK, "</tool_call>"),),
     call="<tool_call>\n<function={name}>\n{arguments}</function>\n</tool_call>",
+    forced="<tool_call>\n",
     tokens=frozenset(("</tool_call>",)),
 )
 
@@ -40,5 +41,6 @@ SEED = Form(
     tagged=_TAGS,
     ends=(pattern(BLANK, SEED_END),),
     call=f"{SEED_CALL}\n<function={{name}}>\n{{arguments}}</function>\n{SEED_END}",
+    forced=f"{SEED_CALL}\n",
     tokens=frozenset((SEED_END,)),
 )

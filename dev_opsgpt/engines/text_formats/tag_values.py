@@ -1,8 +1,11 @@
 """What the text between two tags is as JSON, by the schema of the tool's parameters."""
 
+import ast
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from dev_opsgpt.engines.text_formats.json_span import JsonSpan
 
 _ALL = frozenset(("string", "number", "boolean", "null", "object", "array"))
 _WORDS = {"True": "true", "False": "false", "None": "null"}
@@ -10,9 +13,34 @@ _WORDS = {"True": "true", "False": "false", "None": "null"}
 _DEEPEST = 20
 
 
+class ValueEnd:
+    """Finds the tag that closes a value which is no mere text: the first one, but in a JSON object
+    or list, in whose texts the tag may stand."""
+
+    def __init__(self, close: str) -> None:
+        self._close = close
+        self._span = JsonSpan()
+        self._read = 0
+        self._over: int | None = None
+
+    def find(self, text: str, last: bool) -> int:
+        """Where the tag is in the text, which may only grow; -1 while there is none, or more must
+        be seen."""
+        first = text.find(self._close)
+        if first < 0 or not text.lstrip().startswith(("{", "[")):
+            return first
+        if self._over is None:
+            self._over = self._span.end(text, self._read)
+            self._read = len(text)
+        place = -1 if self._over is None else text.find(self._close, self._over)
+        if place < 0:
+            return first if last else -1
+        return place if _read(text[:place]) is not None else first
+
+
 def only_text(parameters: Mapping[str, Any], key: str) -> bool:
     """Whether a value of this parameter can only be a text."""
-    return _kinds(parameters, key) == {"string"}
+    return kinds_of(parameters, key) == {"string"}
 
 
 def json_of(parameters: Mapping[str, Any], key: str, text: str) -> str:
@@ -20,17 +48,34 @@ def json_of(parameters: Mapping[str, Any], key: str, text: str) -> str:
     text itself."""
     bare = text.strip()
     bare = _WORDS.get(bare, bare)
-    try:
-        value = json.loads(bare, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
-    if isinstance(value, str) or _kind(value) not in _kinds(parameters, key):
+    found = _read(bare)
+    if found is None and bare.startswith(("{", "[")):
+        bare = _from_python(bare)
+        found = _read(bare)
+    if found is None or found == "string" or found not in kinds_of(parameters, key):
         return json.dumps(text, ensure_ascii=False)
     return bare
 
 
-def _kinds(parameters: Mapping[str, Any], key: str) -> frozenset[str]:
-    """The types that a value of this parameter may have: all, where nothing is known."""
+def _from_python(text: str) -> str:
+    """The JSON of an object or list as Python writes it; other text as it is."""
+    try:
+        return json.dumps(ast.literal_eval(text), ensure_ascii=False)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+
+
+def _read(text: str) -> str | None:
+    """The type of the JSON that a text is; None for other text."""
+    try:
+        return _kind(json.loads(text, parse_constant=_refuse))
+    except (ValueError, RecursionError):
+        return None
+
+
+def kinds_of(parameters: Mapping[str, Any], key: str) -> frozenset[str]:
+    """The JSON types that a value of this parameter may have, an integer's being that of a number:
+    all, where nothing is known."""
     properties = parameters.get("properties")
     schema = properties.get(key) if isinstance(properties, Mapping) else None
     return frozenset(_types(schema, parameters, 0))

@@ -9,13 +9,14 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from dev_opsgpt.engines.forced_tools import WholeCall
 from dev_opsgpt.engines.hf.grammar import Grammars, _compiled
 from dev_opsgpt.engines.hf.params import Defaults
 from dev_opsgpt.engines.hf.prompt import prompt_of
 from dev_opsgpt.engines.hf.sequence import Constraint, LoadedModel
 from dev_opsgpt.engines.hf.template import ChatTemplate
 from dev_opsgpt.engines.hf.token_text import TokenTable, table_of
-from dev_opsgpt.engines.text_formats.choose import SIGNS
+from dev_opsgpt.engines.text_formats.choose import SIGNS, reader_of
 from dev_opsgpt.engines.text_formats.form import Form
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
 from dev_opsgpt.worker.engine import Delta
@@ -46,15 +47,27 @@ def grammars(tokenizer: Any, extra: int = 7) -> tuple[Grammars, TokenTable, int]
     return Grammars(LoadedModel(None, tokenizer, 99, ends, width, None), table), table, width  # type: ignore[arg-type]
 
 
-def draw(constraint: Constraint, table: TokenTable, width: int, end: int, seed: int) -> str:
+def draw(
+    constraint: Constraint,
+    table: TokenTable,
+    width: int,
+    end: int,
+    seed: int,
+    close: list[int] | None = None,
+) -> str:
+    """Any text that is allowed. ``close`` are tokens that end a text that is free."""
     dice = random.Random(seed)
     found = b""
+    closing: list[int] = []
     while not constraint.done:
         mask = constraint.mask()
         assert len(mask) == -(-width // 32)
         allowed = [id_ for id_ in range(width) if int(mask[id_ // 32]) >> (id_ % 32) & 1]
         assert all(id_ == end or table.bytes_of(id_) for id_ in allowed)
-        token = dice.choice(allowed)
+        if close and not closing and len(allowed) > width // 2 and dice.random() < 0.2:
+            closing = list(close)
+        token = closing.pop(0) if closing else dice.choice(allowed)
+        assert token in allowed
         if token == end:
             break
         constraint.accept(token)
@@ -267,3 +280,95 @@ async def test_a_strict_tool_that_cannot_be_followed() -> None:
     with pytest.raises(InvalidRequest) as error:
         await strict(tools=[ADD, tool])
     assert error.value.param == "tools.1.function.parameters"
+
+
+PLAN = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string", "description": "any text"},
+        "kind": {"enum": ["one", "two words"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        "tags": {"type": "array", "items": {"$ref": "#/$defs/tag"}, "maxItems": 2},
+        "deep": {"type": "object", "properties": {"on": {"type": "boolean"}}},
+    },
+    "required": ["title", "kind", "days"],
+    "additionalProperties": False,
+    "$defs": {"tag": {"enum": ["x", "é"]}},
+}
+TAGGED = [form for form in dict.fromkeys(sign.form for sign in SIGNS) if form.call and form.tagged]
+
+
+async def forced(form: Form, *parameters: dict[str, Any], seed: int = 0) -> tuple[Any, str]:
+    """The prompt of a call that must be made, and an answer to it."""
+    tokenizer, table = marked(form)
+    tokenizer.chat_template = f"{{{{ messages[0].content }}}}{{{{ tools }}}}{form.call}"
+    own = ChatTemplate(tokenizer)
+    own.form = form
+    tools = [
+        {"type": "function", "function": {"name": f"f{place}", "parameters": one}}
+        for place, one in enumerate(parameters)
+    ]
+    prompt = prompt_of(chat(tools=tools, tool_choice="required"), own, Defaults())
+    ends = frozenset([tokenizer.eos_token_id])
+    width = len(tokenizer)
+    some = Grammars(LoadedModel(None, tokenizer, 99, ends, width, None), table)  # type: ignore[arg-type]
+    constraint = await some.of(prompt)
+    assert constraint is not None
+    close = tokenizer.encode(form.tagged.close if form.tagged else "", add_special_tokens=False)
+    return prompt, draw(constraint, table, width, tokenizer.eos_token_id, seed, close)
+
+
+@pytest.mark.parametrize("form", TAGGED, ids=repr)
+async def test_a_forced_call_with_its_arguments_between_tags(form: Form) -> None:
+    free = {"type": "object", "properties": {"kind": {"const": "so"}}}
+    for seed in range(6):
+        prompt, text = await forced(form, PLAN, free, {}, seed=seed)
+        assert prompt.text.endswith(form.forced)
+        assert form.call.startswith(form.forced)
+        deltas = [*prompt.reader.feed(Delta(content=text)), *prompt.reader.end()]
+        calls = [call for delta in deltas for call in delta.tool_calls]
+        arguments = json.loads("".join(call.arguments for call in calls))
+        schema = {"f0": PLAN, "f1": free, "f2": {"maxProperties": 0}}[calls[0].name or ""]
+        jsonschema_rs.validate(schema, arguments)
+        assert prompt.reader.finish("stop") == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"a": {"type": "string", "maxLength": 3}}},
+        {"properties": {"a": {"type": ["string", "null"]}}},
+        {"properties": {"a": {}}},
+        {"properties": {"a": {"type": "string", "enum": ["</parameter>", "</arg_value>"]}}},
+        {"properties": {"a<": {"type": "integer"}}},
+        {"properties": {"a": {"type": "array", "items": {"$ref": "#"}}}},
+        {"properties": {}, "anyOf": [{"required": []}]},
+        {"properties": {}, "required": ["b"]},
+    ],
+)
+async def test_what_cannot_stand_between_tags_is_json(parameters: dict[str, Any]) -> None:
+    for form in TAGGED:
+        schema = {"type": "object", "additionalProperties": False, **parameters}
+        tokenizer, _ = marked(form)
+        tokenizer.chat_template = f"{{{{ messages[0].content }}}}{{{{ tools }}}}{form.call}"
+        tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        request = chat(tools=[tool], tool_choice="required")
+        own = ChatTemplate(tokenizer)
+        own.form = form
+        prompt = prompt_of(request, own, Defaults())
+        assert prompt.calls is None
+        assert prompt.schema is not None
+        assert not prompt.text.endswith(form.forced)
+
+
+@pytest.mark.parametrize("form", TAGGED, ids=repr)
+async def test_a_forced_call_that_is_cut_off(form: Form) -> None:
+    prompt, text = await forced(form, PLAN)
+    for limit in (0, 3, len(text) // 2):
+        reader = WholeCall(reader_of(form, {"f0": PLAN}), form.forced)
+        deltas = [*reader.feed(Delta(content=text[:limit])), *reader.end()]
+        assert all(delta.content == "" for delta in deltas)
+        assert reader.finish("length") == "length"
+    with pytest.raises(InternalError):
+        WholeCall(reader_of(form, {"f0": PLAN}), form.forced).finish("stop")
+    assert not prompt.reader.done

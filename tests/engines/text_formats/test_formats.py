@@ -132,6 +132,7 @@ def test_formats(form: Form, text: str, content: str, reasoning: str, calls: int
     [
         ("a", "12", 12),
         ("a", " 12 ", 12),
+        ("a", "", ""),
         ("a", "twelve", "twelve"),
         ("a", '"12"', '"12"'),
         ("text", "12", "12"),
@@ -144,6 +145,11 @@ def test_formats(form: Form, text: str, content: str, reasoning: str, calls: int
         ("on", "maybe", "maybe"),
         ("list", '[1, {"x": null}]', [1, {"x": None}]),
         ("list", "[1", "[1"),
+        ("list", '["</parameter></arg_value>"]', ["</parameter></arg_value>"]),
+        ("list", "[1] is what", "[1] is what"),
+        ("list", '["it', '["it'),
+        ("list", "[1, {'x': None, 'y': True}]", [1, {"x": None, "y": True}]),
+        ("list", "[print(1)]", "[print(1)]"),
         ("maybe", "None", None),
         ("maybe", "null", None),
         ("maybe", "12", "12"),
@@ -197,9 +203,12 @@ def test_cut_at_every_length(form: Form) -> None:
             assert content in (text[:limit], "")
 
 
+CLOSES = st.sampled_from(["</parameter>", "</arg_value>"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('a<>/"{}[]\\é🙂 \n'),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner | CLOSES, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 KEYS = st.text("abcé_ ", min_size=1, max_size=5).map(str.strip).filter(bool)

@@ -1,14 +1,16 @@
 """A tool call that the model cannot get around: the grammar of its text, and the text read back.
 
 The engine makes the model write ``{"name": ..., "arguments": ...}``, one alternative a tool, with
-the spacing that Hermes-style models were trained on, which makes the head of the text predictable.
+the spacing that Hermes-style models were trained on, which makes the head of the text predictable;
+or a call in the model's own form, whose heads are known.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dev_opsgpt.engines.text_reader import TextReader
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
 from dev_opsgpt.worker.engine import Delta, ToolCallDelta
@@ -85,11 +87,13 @@ def _moved(schema: Any, root: str) -> Any:
 class CallReader:
     """Reads the text of one call as it is generated and gives it as the pieces of a tool call.
 
-    The last brace belongs to the whole, not to the arguments, so a brace at the end of what has
-    come is held back until more comes.
+    ``heads`` tells the tool by what its call begins with. Without them the call is an object with
+    name and arguments: its last brace does not belong to the arguments, so a brace at the end of
+    what has come is held back until more comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Mapping[str, str] | None = None) -> None:
+        self._heads = heads
         self._head = ""
         self._name: str | None = None
         self._arguments = ""
@@ -103,15 +107,24 @@ class CallReader:
         text = delta.content
         if self._name is None:
             self._head += text
-            match = _HEAD.match(self._head)
-            if match is None:
+            self._name, end = self._begun()
+            if self._name is None:
                 return
-            self._name = match[1]
             yield Delta(tool_calls=[ToolCallDelta(0, new_call_id(), self._name)])
-            text = self._head[match.end() :]
+            text = self._head[end:]
         text = self._held + text
-        self._held = "}" if text.endswith("}") else ""
+        self._held = "}" if self._heads is None and text.endswith("}") else ""
         yield from self._give(text.removesuffix("}") if self._held else text)
+
+    def _begun(self) -> tuple[str | None, int]:
+        """The tool, once it is known, and where its arguments begin."""
+        if self._heads is None:
+            match = _HEAD.match(self._head)
+            return (None, 0) if match is None else (match[1], match.end())
+        for head, name in self._heads.items():
+            if self._head.startswith(head):
+                return name, len(head)
+        return None, 0
 
     def end(self) -> Iterator[Delta]:
         """What was held back, if the answer broke off inside of the arguments."""
@@ -138,3 +151,33 @@ class CallReader:
         self._arguments += text
         if text:
             yield Delta(tool_calls=[ToolCallDelta(0, arguments=text)])
+
+
+class WholeCall:
+    """Reads a call that must be made by the reader of the model's form. The prompt ends with the
+    ``begun`` part of it."""
+
+    reasoning = False
+    done = False
+
+    def __init__(self, reader: TextReader, begun: str) -> None:
+        self._reader = reader
+        self._begun = begun
+
+    def feed(self, delta: Delta) -> Iterator[Delta]:
+        """What ``delta`` makes certain."""
+        if self._begun:
+            yield from self._reader.feed(Delta(content=self._begun))
+            self._begun = ""
+        yield from self._reader.feed(delta)
+
+    def end(self) -> Iterator[Delta]:
+        """What was held back, if it belongs to the call."""
+        yield from (delta for delta in self._reader.end() if delta.tool_calls)
+
+    def finish(self, reason: str) -> str:
+        """``tool_calls`` for a whole call, else ``length``."""
+        found = self._reader.finish(reason)
+        if found == "stop":
+            raise InternalError("The model broke off its tool call.")
+        return found

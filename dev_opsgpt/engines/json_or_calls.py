@@ -5,15 +5,17 @@ be where there is any, and a call is none. The model decides with what it writes
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from dev_opsgpt.engines.call_grammar import Literal, arguments_of, json_rule, literal, one_of
 from dev_opsgpt.engines.forced_tools import Places, call_schema, parameters_of
-from dev_opsgpt.engines.text_formats.form import Form, Writing
-from dev_opsgpt.engines.text_formats.reader import FormReader
+from dev_opsgpt.engines.tag_grammar import expressible
+from dev_opsgpt.engines.text_formats.choose import reader_of
+from dev_opsgpt.engines.text_formats.form import Form
 from dev_opsgpt.engines.text_reader import JsonReader, TextReader
 from dev_opsgpt.worker.engine import Delta
 
@@ -26,49 +28,61 @@ class JsonOrCalls(msgspec.Struct, frozen=True):
     form: Form
     parallel: bool = True
 
-    def lark(self, special: Mapping[str, int], spacing: Mapping[str, Any]) -> str:
-        """The grammar in llguidance's dialect of Lark.
+    @property
+    def possible(self) -> bool:
+        """Whether a grammar can say it: one needs to know how the calls are written, and between
+        tags not everything can be asked for. Raises as ``lark`` does."""
+        tags = self.form.tagged
+        if not self.form.call:
+            return False
+        return tags is None or all(expressible(one, tags) for one in self._parameters())
 
-        ``special`` are the marks of the form that are special tokens, by their ids, which a grammar
-        names because they have no text. ``spacing`` is llguidance's option for JSON. Raises
-        ``InvalidRequest`` for parameters that are not those of an object.
+    def lark(self, special: Mapping[str, int], spacing: Mapping[str, Any]) -> str:
+        """The grammar in llguidance's dialect of Lark, where that is ``possible``.
+
+        ``special`` are the marks of the form that are special tokens, by their ids. ``spacing`` is
+        llguidance's option for JSON. Raises ``InvalidRequest`` for parameters that are not those of
+        an object, ``RecursionError`` for what is nested too deeply.
         """
-        rules = ["start: json", f"json: {_json(self.schema, spacing)}"]
-        for number, writing in enumerate(self.form.writings):
-            rules[0] += f" | calls{number}"
-            rules += self._rules(writing, number, special, spacing)
-        return "\n".join(rules)
+        form = self.form
+        write = partial(literal, special=special)
+        rules = [
+            f"start: {write(form.direct)} json | calls {write(form.last)}",
+            f"json: {json_rule(self.schema, spacing)}",
+        ]
+        if form.bare:
+            rules += self._objects(spacing)
+        else:
+            rules += self._texts(write, spacing)
+        more = " again*" if self.parallel and form.again else ""
+        return "\n".join((*rules, f"calls: first{more}"))
 
     def reader(self) -> TextReader:
         """Who reads the answer."""
-        names = {tool.function.name for tool, _ in self.tools}
-        return JsonOrCallsReader(self.form, FormReader(self.form, names, parallel=self.parallel))
+        tools = {tool.function.name: tool.function.parameters or {} for tool, _ in self.tools}
+        return JsonOrCallsReader(self.form, reader_of(self.form, tools, parallel=self.parallel))
 
-    def _rules(
-        self,
-        writing: Writing,
-        number: int,
-        special: Mapping[str, int],
-        spacing: Mapping[str, Any],
-    ) -> Iterator[str]:
-        call = f"call{number}"
-        texts = ("begin", "before", "sign", "after", "between", "end")
-        begin, before, sign, after, between, end = (
-            _literal(getattr(writing, name), special) for name in texts
-        )
-        more = f" ({between} {call})*" if self.parallel else ""
-        yield f"calls{number}: {begin} {call}{more} {end}"
-        if writing.key is not None:
-            schema = call_schema(self.tools, key=writing.key)
-            yield f"{call}: {before} body{number} {after}"
-            yield f"body{number}: {_json(schema, spacing)}"
-            return
-        chosen = []
-        for place, (tool, path) in enumerate(self.tools):
-            name = f"arguments{number}_{place}"
-            chosen.append(f"{_literal(tool.function.name, {})} {sign} {name}")
-            yield f"{name}: {_json(parameters_of(tool, path), spacing)}"
-        yield f"{call}: {before} ({' | '.join(chosen)}) {after}"
+    def _texts(self, write: Literal, spacing: Mapping[str, Any]) -> Iterator[str]:
+        """The rules of the first call and of one that follows."""
+        form = self.form
+        yield from arguments_of(self._parameters(), form.tagged, write, spacing)
+        for rule, call in (("first", form.call.removesuffix(form.last)), ("again", form.again)):
+            head, _, end = call.partition("{arguments}")
+            heads = [head.replace("{name}", tool.function.name) for tool, _ in self.tools]
+            if call:
+                yield f"{rule}: {rule}_call {write(end)}"
+                yield one_of(f"{rule}_call", heads, write)
+
+    def _objects(self, spacing: Mapping[str, Any]) -> Iterator[str]:
+        """The same for calls that are JSON objects and nothing else: llguidance, which has begun to
+        read one as a text, would not go back to JSON that begins alike."""
+        call = json.loads(self.form.call.replace("{arguments}", "null"))
+        (key,) = (name for name, value in call.items() if value is None)
+        yield f"first: {json_rule(call_schema(self.tools, key=key), spacing)}"
+        yield f"again: {literal(self.form.again.removesuffix(self.form.call), {})} first"
+
+    def _parameters(self) -> list[dict[str, Any]]:
+        return [parameters_of(tool, path) for tool, path in self.tools]
 
 
 class JsonOrCallsReader:
@@ -77,7 +91,7 @@ class JsonOrCallsReader:
     Inside of JSON nothing is looked for, whatever its strings hold.
     """
 
-    def __init__(self, form: Form, calls: FormReader) -> None:
+    def __init__(self, form: Form, calls: TextReader) -> None:
         self._form = form
         self._calls = calls
         self._json = JsonReader()
@@ -115,6 +129,9 @@ class JsonOrCallsReader:
 
     def _choice(self, text: str) -> TextReader | None:
         """Who reads an answer that begins so; None where more must be seen."""
+        if self._form.channels:
+            # Who reads those tells what is content.
+            return self._calls
         if (self._form.bare and text.startswith("{")) or text.startswith(self._form.opens):
             return self._calls
         return None if any(mark.startswith(text) for mark in self._form.opens) else self._json
@@ -135,18 +152,3 @@ class JsonOrCallsReader:
         """Content beside calls, seen by the one who tells whether it is JSON."""
         for delta in deltas:
             yield from self._json.feed(delta)
-
-
-def _json(schema: Mapping[str, Any], spacing: Mapping[str, Any]) -> str:
-    return f"%json {msgspec.json.encode({**schema, 'x-guidance': spacing}).decode()}"
-
-
-def _literal(text: str, special: Mapping[str, int]) -> str:
-    """A text in Lark, special tokens in it by their ids."""
-    names = sorted(special, key=len, reverse=True)
-    parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
-    return " ".join(
-        f"<[{special[part]}]>" if part in special else json.dumps(part, ensure_ascii=False)
-        for part in parts
-        if part
-    )

@@ -17,7 +17,7 @@ from dev_opsgpt.engines.llama_cpp_images import ImageReader
 from dev_opsgpt.engines.llama_cpp_messages import messages_of
 from dev_opsgpt.engines.llama_cpp_schemas import SPACING, SchemaCheck, fixed_spacing
 from dev_opsgpt.engines.llama_cpp_server import COMPLETIONS, LlamaServer
-from dev_opsgpt.engines.template_messages import tools_of
+from dev_opsgpt.engines.template_messages import callable_tools, tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.form import THINK
 from dev_opsgpt.engines.text_formats.hermes import HERMES
@@ -183,14 +183,14 @@ class ChatPlanner:
         schema: dict[str, Any],
         tools: Places,
     ) -> Plan:
-        if not self._form.writings:
-            raise Unsupported(
-                "With this model 'response_format' cannot be combined with tools that it may call: "
-                "its form of calls is not one that an answer can be held to.",
-                param="response_format",
-            )
         parallel = request.parallel_tool_calls is not False
         choice = JsonOrCalls(schema, tools, self._form, parallel)
+        if not choice.possible:
+            raise Unsupported(
+                "With this model 'response_format' cannot be combined with these tools: an answer "
+                "cannot be held to its form of their calls.",
+                param="response_format",
+            )
         special = await self._special_marks()
         grammar = f"%llguidance {{}}\n{choice.lark(special, SPACING)}"
         try:
@@ -225,7 +225,7 @@ class ChatPlanner:
         prompt = await self.prompt(request, images)
         reader = FormReader(
             HERMES,
-            {tool.function.name for tool in request.tools or []},
+            callable_tools(request),
             thinking=prompt.rstrip().endswith(THINK[0]),
             parallel=request.parallel_tool_calls is not False,
         )

@@ -24,6 +24,13 @@ def tools_of(request: ChatRequest) -> list[dict[str, Any]]:
     ]
 
 
+def callable_tools(request: ChatRequest) -> dict[str, dict[str, Any]]:
+    """The parameters of the tools that the model may call, by name: none where it must not."""
+    if request.tool_choice == "none":
+        return {}
+    return {tool.function.name: tool.function.parameters or {} for tool in request.tools or []}
+
+
 def message_of(
     message: Message, number: int, content: str | list[dict[str, Any]], *, objects: bool
 ) -> dict[str, Any]:

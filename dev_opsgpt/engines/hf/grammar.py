@@ -1,19 +1,24 @@
-"""Answers held to a JSON schema: llguidance's grammars, compiled once, one matcher a sequence."""
+"""Answers held to a JSON schema or to calls of tools: llguidance's grammars, compiled once, one
+matcher a sequence."""
 
 import asyncio
+import json
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+from dev_opsgpt.engines.call_grammar import HeldCalls, call_grammar, literal
 from dev_opsgpt.engines.forced_tools import Places, call_schema
+from dev_opsgpt.engines.hf.after_reasoning import AfterReasoning
 from dev_opsgpt.engines.hf.prompt import Prompt
-from dev_opsgpt.engines.hf.sequence import LoadedModel
+from dev_opsgpt.engines.hf.sequence import Constraint, LoadedModel
 from dev_opsgpt.engines.hf.token_text import TokenTable
 from dev_opsgpt.engines.json_or_calls import JsonOrCalls
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest, Unsupported
@@ -59,24 +64,35 @@ class Grammars:
     """Compiles JSON schemas for one model, in a thread, and remembers the last few of them."""
 
     def __init__(self, loaded: LoadedModel, table: TokenTable) -> None:
+        self._table = table
         self._tokenizer = _tokenizer(loaded, table)
         self.usable = self._tokenizer is not None
         """Whether answers of this model can be held to a grammar."""
         self._words = -(-loaded.vocabulary // 32)
-        shown = {table.bytes_of(id_).decode(): id_ for id_ in table.special - table.hidden}
-        self._special = {name: id_ for name, id_ in shown.items() if name}
-        self._known: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
+        self._known: OrderedDict[str, LLMatcher | str] = OrderedDict()
+        shown = table.special - table.hidden
+        marks = {table.bytes_of(id_).decode(errors="replace"): id_ for id_ in shown}
+        self._special = {mark: id_ for mark, id_ in marks.items() if mark}
+        self._literal = partial(literal, special=self._special)
         self._compiling = asyncio.Lock()
 
-    async def of(self, prompt: Prompt) -> GrammarConstraint | None:
+    async def of(self, prompt: Prompt) -> Constraint | None:
         """The constraint of a prompt's answer, if it has one. Raises ``InvalidRequest`` at the
         field, for forced calls at the tool whose parameters cannot be followed."""
-        if prompt.held is None:
+        held = prompt.held
+        if held is None:
             return None
-        if isinstance(prompt.held, JsonOrCalls):
-            return await self.choice(prompt.held)
+        if isinstance(held, JsonOrCalls):
+            return await self.choice(held)
         try:
-            return await self.constraint(prompt.held, prompt.param)
+            if not isinstance(held, HeldCalls):
+                return await self.constraint(held, prompt.param)
+            if held.trigger and not self.usable:
+                return None  # nothing was asked for that must be
+            calls = await self.calls(held, prompt.param)
+            if not held.trigger:
+                return calls
+            return AfterReasoning(calls, self._table, prompt.think, thinking=prompt.thinking)
         except InvalidRequest:
             await self._blame(prompt.tools)
             raise
@@ -84,19 +100,29 @@ class Grammars:
     async def constraint(self, schema: dict[str, Any], param: str) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``param`` for a schema that
         cannot be followed, ``Unsupported`` where the model cannot follow any."""
-        try:
-            key = msgspec.json.encode({**schema, "x-guidance": _SPACING})
-        except RecursionError:
-            raise _refused(param, ": it is nested too deeply") from None
-        return await self._made(key, param)
+        return await self._constraint(
+            lambda: json.dumps({**schema, "x-guidance": _SPACING}),
+            LLMatcher.grammar_from_json_schema,
+            param,
+        )
+
+    async def calls(self, calls: HeldCalls, param: str) -> GrammarConstraint:
+        """A constraint for one sequence; raises like ``constraint``."""
+        return await self._constraint(
+            lambda: call_grammar(calls, self._literal, _SPACING),
+            LLMatcher.grammar_from_lark,
+            param,
+        )
 
     async def choice(self, choice: JsonOrCalls) -> GrammarConstraint:
         """A constraint for one sequence. Raises ``InvalidRequest`` at ``response_format`` or at the
         tool whose parameters cannot be followed, ``Unsupported`` as ``constraint`` does."""
         param = "response_format"
         try:
-            return await self._made(choice.lark(self._special, _SPACING).encode(), param)
-        except (InvalidRequest, RecursionError):
+            return await self._constraint(
+                lambda: choice.lark(self._special, _SPACING), LLMatcher.grammar_from_lark, param
+            )
+        except InvalidRequest:
             await self.constraint(choice.schema, param)
             await self._blame(choice.tools)
             raise
@@ -106,32 +132,36 @@ class Grammars:
         for pair in tools:
             await self.constraint(call_schema([pair]), f"{pair[1]}.function.parameters")
 
-    async def _made(self, key: bytes, param: str) -> GrammarConstraint:
+    async def _constraint(
+        self, write: Callable[[], str], read: Callable[[str], str], param: str
+    ) -> GrammarConstraint:
         tokenizer = self._tokenizer
         if tokenizer is None:
             raise Unsupported("This model's answers cannot be held to a form.", param=param)
+        try:
+            key = write()
+        except RecursionError:
+            raise _refused(param, ": it is nested too deeply") from None
         if key not in self._known:
             async with self._compiling:
                 if key not in self._known:
-                    self._remember(key, await asyncio.to_thread(_compiled, tokenizer, key))
+                    self._remember(key, await asyncio.to_thread(_compiled, tokenizer, key, read))
         found = self._known[key]
         self._known.move_to_end(key)
         if isinstance(found, str):
             raise _refused(param, found)
         return GrammarConstraint(found.deep_copy(), self._words, tokenizer.vocab_size)
 
-    def _remember(self, key: bytes, found: LLMatcher | str) -> None:
+    def _remember(self, key: str, found: LLMatcher | str) -> None:
         self._known[key] = found
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
 
-def _compiled(tokenizer: LLTokenizer, given: bytes) -> LLMatcher | str:
-    """A matcher at its beginning, of a JSON schema or a grammar in Lark; or why there is none."""
-    schema = given.startswith(b"{")
-    read = LLMatcher.grammar_from_json_schema if schema else LLMatcher.grammar_from_lark
+def _compiled(tokenizer: LLTokenizer, text: str, read: Callable[[str], str]) -> LLMatcher | str:
+    """A matcher at its beginning, or why there can be none."""
     try:
-        grammar = read(given.decode())
+        grammar = read(text)
     except ValueError as error:
         return _reason(str(error))
     matcher = LLMatcher(tokenizer, grammar, log_level=0)

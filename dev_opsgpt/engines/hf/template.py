@@ -5,10 +5,20 @@ that begin with ``User:`` and ``Assistant:``, as a base model may have seen them
 does not know of tools they are written out as text.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from dev_opsgpt.engines.hf.messages import messages_of
-from dev_opsgpt.engines.hf.tool_text import introduced, written_out
+from dev_opsgpt.engines.hf.template_calls import (
+    ASKED,
+    PROBED,
+    TOOL,
+    CallStyle,
+    Messages,
+    call_style,
+    one_call_each,
+)
+from dev_opsgpt.engines.hf.tool_text import Tools, described, introduced, written_out
 from dev_opsgpt.engines.template_messages import tools_of
 from dev_opsgpt.engines.text_formats.choose import form_of
 from dev_opsgpt.engines.text_formats.hermes import HERMES
@@ -41,7 +51,6 @@ _OWN = frozenset(
         *("tokenizer_kwargs", "sanitize_control_tokens"),
     )
 )
-_PROBE = {"role": "user", "content": "x"}
 
 
 class ChatTemplate:
@@ -53,12 +62,12 @@ class ChatTemplate:
         names = {str(token) for token in tokenizer.get_added_vocab()}
         self._default = CHATML if "<|im_start|>" in names else LINES
         text = self._default if self._own is None else self._own
-        self.shows_tools = "tools" in text
+        self.shows_tools = "tools" in text and self._tools_are_shown()
         self._shows_calls = self.shows_tools or "tool_calls" in text
         form = form_of(text, names)
         self.form = form if self.shows_tools or (self._shows_calls and form.example) else HERMES
         self.stops = [LINES_STOP] if text == LINES else []
-        self._objects = self._takes_objects() if self._shows_calls else True
+        self._calls = self._style() if self._shows_calls else CallStyle(shown=False, results=False)
 
     def render(self, request: ChatRequest, options: dict[str, Any]) -> str:
         """The prompt, ending where the answer begins. ``options`` are further variables of the
@@ -69,30 +78,39 @@ class ChatTemplate:
                     f"'chat_template_kwargs' cannot set '{name}'.",
                     param=f"chat_template_kwargs.{name}",
                 )
-        messages = messages_of(request, objects=self._objects, short_ids=self.form.short_ids)
+        calls = self._calls
+        messages = messages_of(request, objects=calls.objects, short_ids=self.form.short_ids)
         tools = tools_of(request)
-        if not self._shows_calls:
-            messages = written_out(messages)
+        if not calls.shown:
+            form = self.form if self.form.call else HERMES
+            messages = written_out(messages, form, results=not calls.results)
+        elif calls.alone:
+            messages = one_call_each(messages)
         if tools and not self.shows_tools:
             messages, tools = introduced(messages, tools, self.form.example), []
-        try:
-            return self._render(messages, tools, options)
-        except ApiError:
-            raise
-        except Exception as error:  # a template is a program, and may fail in any way
-            reason = str(error).strip().partition("\n")[0][:_LONGEST_REASON]
-            raise InvalidRequest(
-                f"The model's chat template does not take these messages: "
-                f"{reason or type(error).__name__}",
-                param="messages",
-            ) from None
+        return self._rendered(messages, tools, options)
 
-    def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], options: dict[str, Any]
-    ) -> str:
+    def _rendered(self, messages: Messages, tools: Tools, options: dict[str, Any]) -> str:
+        """The prompt. Some templates fail over what other templates, and OpenAI, let be left out,
+        or have no place for: they get it in full, or without. If all fails, what the template said
+        first is what is wrong."""
+        reason = ""
+        for attempt in _attempts(messages, tools):
+            try:
+                return self._render(*attempt, options)
+            except ApiError:
+                raise
+            except Exception as error:  # a template is a program, and may fail in any way
+                said = str(error).strip().partition("\n")[0][:_LONGEST_REASON]
+                reason = reason or said or type(error).__name__
+        raise InvalidRequest(
+            f"The model's chat template does not take these messages: {reason}", param="messages"
+        )
+
+    def _render(self, messages: Messages, tools: Tools | None, options: dict[str, Any]) -> str:
         found = self._tokenizer.apply_chat_template(
             messages,
-            tools=tools or None,
+            tools=tools,
             chat_template=self._default if self._own is None else None,
             add_generation_prompt=True,
             tokenize=False,
@@ -100,19 +118,26 @@ class ChatTemplate:
         )
         return str(found)
 
-    def _takes_objects(self) -> bool:
-        """Whether the arguments of a call are to be given as an object: then the template writes
-        them as JSON. Given as text they would be quoted once more, or the other way round fail."""
-        function = {"name": "f", "arguments": {"needle": 1}}
-        call = {"id": "123456789", "type": "function", "function": function}
-        said = {"role": "assistant", "content": "", "tool_calls": [call]}
-        told = {"role": "tool", "tool_call_id": "123456789", "name": "f", "content": "x"}
-        tool = {"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}
+    def _tools_are_shown(self) -> bool:
+        """Whether a tool is in the prompt, or may be: some templates want more for it than a
+        question. Others name tools, and look for them where no client puts them."""
         try:
-            text = self._render([_PROBE, said, told], [tool], {})
+            return PROBED in self._render([ASKED], [TOOL], {})
         except Exception:
-            return False
-        return '"needle": 1' in text or '"needle":1' in text
+            return True
+
+    def _style(self) -> CallStyle:
+        return call_style(lambda messages, tools: self._render(messages, tools, {}))
+
+
+def _attempts(messages: Messages, tools: Tools) -> Iterator[tuple[Messages, Tools | None]]:
+    """The messages and tools, from as they are to the easiest to take."""
+    yield messages, tools or None
+    easier = [described(tool) for tool in tools]
+    yield messages, easier
+    bare = [{k: v for k, v in one.items() if k != "reasoning_content"} for one in messages]
+    if bare != messages:
+        yield bare, easier
 
 
 def _own_template(tokenizer: Any) -> str | None:

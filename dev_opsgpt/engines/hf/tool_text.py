@@ -1,29 +1,52 @@
-"""Tools for a model whose chat template does not show any: as text, in front of the conversation.
+"""Tools, calls and results for a model whose chat template leaves some of them out: as text.
 
-Where the template does not know calls and results either, the model reads them in Hermes style: its
-calls as what it said, their results as what the user said.
+Tools stand in front of the conversation, calls are what the assistant said, in the model's own
+form, and results what the user said.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from dev_opsgpt.engines.text_formats.hermes import CALL, CALL_END
+from dev_opsgpt.engines.text_formats.form import Form
+
+Tools = list[dict[str, Any]]
 
 RESULT, RESULT_END = "<tool_response>", "</tool_response>"
 
 
-def written_out(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without roles and fields of tools: calls and results as text."""
+def described(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool with everything that it may leave out and some templates ask for: descriptions, and
+    the types of parameters."""
+    function = tool["function"]
+    given = function.get("parameters") or {}
+    definitions = given.get("$defs", {})
+    parameters = {
+        "type": "object",
+        **given,
+        "properties": {
+            name: _described(one, definitions) if isinstance(one, dict) else one
+            for name, one in given.get("properties", {}).items()
+        },
+    }
+    return {**tool, "function": {"description": "", **function, "parameters": parameters}}
+
+
+def written_out(
+    messages: list[dict[str, Any]], form: Form, *, results: bool
+) -> list[dict[str, Any]]:
+    """The messages without calls, which become text, and without the role of tools if that is to be
+    so for ``results`` too."""
     found: list[dict[str, Any]] = []
-    results = False  # whether the last message found is one of results
+    told = False  # whether the last message found is one of results
     for message in messages:
-        if message["role"] != "tool":
-            found.append(_spoken(message))
-        elif results:
+        if message["role"] != "tool" or not results:
+            found.append(_spoken(message, form))
+        elif told:
             found[-1]["content"] += "\n" + _result(message)
         else:
             found.append({"role": "user", "content": _result(message)})
-        results = message["role"] == "tool"
+        told = message["role"] == "tool"
     return found
 
 
@@ -39,15 +62,17 @@ def introduced(
     return [{**first, "content": "\n\n".join(filter(None, parts))}, *others]
 
 
-def _spoken(message: dict[str, Any]) -> dict[str, Any]:
+def _spoken(message: dict[str, Any], form: Form) -> dict[str, Any]:
     rest = {key: value for key, value in message.items() if key != "tool_calls"}
-    calls = [_call(call["function"]) for call in message.get("tool_calls", [])]
+    functions = [call["function"] for call in message.get("tool_calls", [])]
+    calls = [form.written(one["name"], one["arguments"]) for one in functions]
     return {**rest, "content": "\n".join(filter(None, [message["content"], *calls]))}
 
 
-def _call(function: dict[str, Any]) -> str:
-    given = {"name": function["name"], "arguments": function["arguments"]}
-    return f"{CALL}\n{json.dumps(given, ensure_ascii=False)}\n{CALL_END}"
+def _described(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    meant = definitions.get(str(schema.get("$ref", "")).removeprefix("#/$defs/"), {})
+    kind = meant.get("type", "any") if isinstance(meant, dict) else "any"
+    return {"description": "", "type": kind, **schema}
 
 
 def _result(message: dict[str, Any]) -> str:

@@ -3,20 +3,24 @@
 Source: the chat templates of Hermes 2 Pro, Qwen 2.5 and Qwen 3.
 """
 
-from dev_opsgpt.engines.text_formats.form import Form, Writing, object_head
+from dev_opsgpt.engines.text_formats.form import Form, object_head
 from dev_opsgpt.engines.text_formats.pattern import BLANK, pattern
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 
 _HEADS = tuple(object_head(BLANK, key=key) for key in ("arguments", "parameters"))
 
+_CALL = f'{CALL}\n{{"name": "{{name}}", "arguments": {{arguments}}}}\n{CALL_END}'
+
 HERMES = Form(
+    name="Hermes",
     opens=(CALL,),
     heads=_HEADS,
     objects=_HEADS,
     ends=(pattern(BLANK, CALL_END),),
-    writings=(Writing(before=f"{CALL}\n", key="arguments", after=f"\n{CALL_END}", between="\n"),),
-    example=f'{CALL}\n{{"name": the name, "arguments": an object}}\n{CALL_END}',
+    call=_CALL,
+    again=f"\n{_CALL}",
+    exact=True,
     forced=f"{CALL}\n",
     tokens=frozenset((CALL_END,)),
 )

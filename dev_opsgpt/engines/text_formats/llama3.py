@@ -5,7 +5,7 @@ Source: the chat templates of Llama 3.1 to 3.3 and Meta's description of their p
 the model writes for the tools that Meta built in, ``brave_search.call(...)``, is content.
 """
 
-from dev_opsgpt.engines.text_formats.form import Form, Writing, object_head
+from dev_opsgpt.engines.text_formats.form import Form, object_head
 from dev_opsgpt.engines.text_formats.pattern import BLANK
 
 TAG = "<|python_tag|>"
@@ -19,12 +19,15 @@ _MORE = tuple(
     for between in ((), (";",), (TAG,), (";", BLANK, TAG))
     for key, first in _KINDS
 )
+_CALL = '{"name": "{name}", "parameters": {arguments}}'
 
 LLAMA3 = Form(
+    name="Llama 3",
     opens=(TAG,),
     bare=True,
     heads=_HEADS,
     objects=_HEADS + _MORE,
     more=_MORE,
-    writings=(Writing(key="parameters", between="; "),),
+    call=_CALL,
+    again=f"; {_CALL}",
 )

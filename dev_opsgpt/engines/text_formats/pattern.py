@@ -9,22 +9,34 @@ BLANK: Final = object()
 """Any white space, or none."""
 QUOTED: Final = object()
 """A JSON string, captured with its quotes."""
+STRING: Final = object()
+"""A JSON string that says nothing of interest."""
 NAME: Final = object()
 """The name of a function, captured."""
+KEY: Final = object()
+"""The name of a parameter in a tag, captured."""
+NUMBER: Final = object()
+"""Some digits."""
 OBJECT: Final = object()
-"""The first brace of a JSON object, when what follows it looks like one."""
+"""The place before the first brace of a JSON object, when what follows looks like one."""
+TAG: Final = object()
+"""The place before a tag."""
 
 # Element -> its regular expression, and that of its beginnings.
 _FORMS = {
     BLANK: (r"\s*", r"\s*"),
     QUOTED: (r'("(?:[^"\\]|\\.)*")', r'(?:"(?:[^"\\]|\\.)*\\?)?'),
+    STRING: (r'"(?:[^"\\]|\\.)*"', r'(?:"(?:[^"\\]|\\.)*\\?)?'),
     NAME: (r"([\w.-]+)", r"[\w.-]*"),
-    OBJECT: (r'\{(?=\s*["}])', r"(?:\{\s*)?"),
+    KEY: (r'([^<>"\n]+)', r'[^<>"\n]*'),
+    NUMBER: (r"\d+", r"\d*"),
+    OBJECT: (r'(?=\{\s*["}])', r"(?:\{\s*)?"),
+    TAG: ("(?=<)", ""),
 }
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """A sequence of elements: ``BLANK``, ``QUOTED``, ``NAME``, ``OBJECT``, and literal strings."""
+    """A sequence of elements: those above, and literal strings."""
 
     full: "re.Pattern[str]"
     partial: "re.Pattern[str]"

@@ -8,9 +8,10 @@ arguments are passed on as they come.
 import json
 import re
 import secrets
-from collections.abc import Generator, Iterator, Set
+from collections.abc import Generator, Iterator
 
-from dev_opsgpt.engines.text_formats.form import Form
+from dev_opsgpt.engines.text_formats.arguments import Arguments, JsonArguments, TaggedArguments
+from dev_opsgpt.engines.text_formats.form import Form, Tools
 from dev_opsgpt.engines.text_formats.held import Held
 from dev_opsgpt.engines.text_formats.json_span import JsonSpan
 from dev_opsgpt.engines.text_formats.pattern import Fit, beginnings, fit
@@ -23,18 +24,19 @@ _OBJECT = re.compile(r"\s*\[?\s*(?=\{)")
 class FormReader:
     """Takes generated text and its log probabilities, gives deltas.
 
-    ``names`` are the tools there are: a call of another is content. ``thinking`` says that the
-    prompt has already opened the reasoning, ``parallel`` that several calls may be made.
+    ``tools`` are those there are, with the JSON schemas of their parameters: a call of another is
+    content. ``thinking`` says that the prompt has already opened the reasoning, ``parallel`` that
+    several calls may be made.
     ``reasoning`` tells whether the text given next belongs to the reasoning.
     """
 
     def __init__(
-        self, form: Form, names: Set[str], *, thinking: bool = False, parallel: bool = True
+        self, form: Form, tools: Tools, *, thinking: bool = False, parallel: bool = True
     ) -> None:
         self._form = form
-        self._names = names
+        self._tools = tools
         self._parallel = parallel
-        self._opens = form.opens if names else ()
+        self._opens = form.opens if tools else ()
         self._tail = beginnings((form.think[0], *self._opens))
         self._reasoning_tail = beginnings((form.think[1],))
         self._held = Held()
@@ -42,7 +44,8 @@ class FormReader:
         self._fresh = not thinking  # nothing but blanks so far: reasoning may still begin
         self._trim = thinking  # blanks at the beginning of a section belong to its tag
         self._state = self._in_reasoning if thinking else self._in_content
-        self._span = JsonSpan()
+        self._arguments: Arguments = JsonArguments()
+        self._span = JsonSpan()  # up to the end of the object that the arguments are in
         self._whole: tuple[JsonSpan, int] | None = None
         self._is_object = False
 
@@ -119,10 +122,10 @@ class FormReader:
         yield from self._at_call(place - shown, mark, last)
 
     def _in_arguments(self, last: bool) -> Iterator[Delta]:
-        end = self._span.end(self._held.text)
-        piece = self._held.take(len(self._held.text) if end is None else end).content
-        yield Delta(tool_calls=[ToolCallDelta(self._calls - 1, arguments=piece)])
-        if end is not None:
+        piece, complete = self._arguments.take(self._held, last)
+        if piece:
+            yield Delta(tool_calls=[ToolCallDelta(self._calls - 1, arguments=piece)])
+        if complete:
             self._span = JsonSpan(depth=1)
             self._state = self._in_object if self._is_object else self._after_call
 
@@ -151,7 +154,8 @@ class FormReader:
         if not last and not isinstance(close, Fit) and (close or more):
             return
         self._drop(close)
-        self._enter_content()
+        if not isinstance(close, Fit):
+            self._enter_content()
 
     def _drop(self, found: Fit | bool) -> None:
         """Forgets the mark that was found, or what there is of it at the end of the text."""
@@ -163,7 +167,7 @@ class FormReader:
     def _opening(self, text: str) -> tuple[int, str]:
         """Where a call may begin, and by which mark; -1 for nowhere."""
         bare = len(text) - len(text.lstrip())
-        if self._form.bare and self._names and self._fresh and text.startswith("{", bare):
+        if self._form.bare and self._tools and self._fresh and text.startswith("{", bare):
             return bare, ""
         found = [(text.find(mark), mark) for mark in self._opens if mark in text]
         return min(found, default=(-1, ""))
@@ -186,10 +190,13 @@ class FormReader:
         yield self._content(start if mark else start + 1)
 
     def _call(self, found: Fit, name: str) -> Iterator[Delta]:
-        yield self._held.drop(found.end - 1)
+        yield self._held.drop(found.end)
         yield self._begin(name)
         self._is_object = found.pattern in self._form.objects
-        self._span = JsonSpan()
+        tags = self._form.tagged
+        self._arguments = (
+            JsonArguments() if tags is None else TaggedArguments(tags, self._tools[name])
+        )
         self._state = self._in_arguments
 
     def _whole_call(self, start: int, last: bool) -> Generator[Delta, None, bool]:
@@ -205,7 +212,7 @@ class FormReader:
         if end is None:
             return not last
         found = _parsed(text[head.end() : end])
-        if found is None or found[0] not in self._names:
+        if found is None or found[0] not in self._tools:
             return False
         self._whole = None
         yield self._held.drop(end)
@@ -229,7 +236,7 @@ class FormReader:
                 name = json.loads(name)
             except ValueError:
                 return None
-        return name if name in self._names else None
+        return name if name in self._tools else None
 
     def _content(self, count: int) -> Delta:
         found = self._held.take(count)

@@ -8,10 +8,9 @@ import pytest
 from dev_opsgpt.engines.hf.grammar import Grammars
 from dev_opsgpt.engines.hf.sequence import LoadedModel
 from dev_opsgpt.engines.hf.token_text import table_of
-from dev_opsgpt.engines.json_or_calls import JsonOrCalls, JsonOrCallsReader
-from dev_opsgpt.engines.text_formats import deepseek, hermes, llama3, mistral
+from dev_opsgpt.engines.json_or_calls import JsonOrCalls
+from dev_opsgpt.engines.text_formats import choose, hermes, mistral
 from dev_opsgpt.engines.text_formats.form import Form
-from dev_opsgpt.engines.text_formats.reader import FormReader
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
 from dev_opsgpt.protocol.openai import Tool
 from dev_opsgpt.worker.engine import Delta
@@ -19,12 +18,7 @@ from dev_opsgpt.worker.engine import Delta
 from .test_grammar import draw
 from .tiny import tiny_tokenizer
 
-FORMS = {
-    "hermes": hermes.HERMES,
-    "llama3": llama3.LLAMA3,
-    "mistral": mistral.MISTRAL,
-    "deepseek": deepseek.DEEPSEEK,
-}
+FORMS = {sign.form.name: sign.form for sign in choose.SIGNS if sign.form.call}
 SCHEMA = {
     "type": "object",
     "properties": {"x": {"type": "string", "maxLength": 3}},
@@ -127,8 +121,7 @@ def test_an_array_may_begin_like_a_mark() -> None:
 
 def test_a_cut_answer() -> None:
     for text in ("", "<tool_", '{"x": ', '<tool_call>\n{"name": "ad'):
-        names = {"add"}
-        reader = JsonOrCallsReader(hermes.HERMES, FormReader(hermes.HERMES, names))
+        reader = JsonOrCalls({}, TOOLS, hermes.HERMES).reader()
         found = [*reader.feed(Delta(content=text)), *reader.end()]
         assert "".join(delta.content for delta in found) == text
         assert reader.finish("length") == "length"

@@ -9,6 +9,8 @@ from dev_opsgpt.engines.hf.prompt import prompt_of
 from dev_opsgpt.engines.hf.template import LINES_STOP, ChatTemplate
 from dev_opsgpt.engines.text_formats.deepseek import DEEPSEEK
 from dev_opsgpt.engines.text_formats.hermes import HERMES
+from dev_opsgpt.engines.text_formats.listed import PIPES
+from dev_opsgpt.engines.text_formats.qwen_coder import QWEN_CODER
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 
 from ..answers import ADD, WEATHER, chat
@@ -140,7 +142,7 @@ def test_reasoning_is_opened_by_the_prompt_or_switched_off() -> None:
 def test_a_grammar_goes_without_reasoning(text: str, fields: dict[str, Any]) -> None:
     found = prompt_of(chat(**fields), template(text), Defaults())
     assert "</think>" in found.text.rpartition("[assistant]")[2]
-    assert found.schema is not None
+    assert found.held is not None
 
 
 def test_several_templates() -> None:
@@ -177,3 +179,93 @@ def test_tools_of_a_template_that_knows_calls_but_shows_none() -> None:
     assert told.startswith("[user]You can call these tools:\n{")
     assert "<｜tool▁sep｜>an object" in told
     assert told.endswith('[tool]5<｜tool▁calls▁begin｜>{"a": 1}')
+
+
+ITEMS = (
+    ROLES + "{% for m in messages %}{% for c in m.tool_calls or [] %}<tool_call><function="
+    "{% for k, v in c.function.arguments.items() %}{{ k }}:{{ v }};{% endfor %}"
+    "{% endfor %}{% endfor %}{{ tools }}"
+)
+"""Arguments by their names, as the templates of Qwen3-Coder and GLM write them."""
+CALLS_INSIDE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+    "{{ c.function.name + (c.function.arguments | tojson) }}{% endfor %}{% endfor %}{{ tools }}"
+)
+FIRST_ONLY = CALLS_INSIDE.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]")
+ONE_ONLY = (
+    "{% for m in messages if m.tool_calls and m.tool_calls | length > 1 %}"
+    "{{ raise_exception('one at a time') }}{% endfor %}" + CALLS_INSIDE
+)
+SHOWS_NO_CALLS = ROLES + "respond with <|tool_call|>{{ tools }}"
+SEVERAL = [
+    {"role": "user", "content": "hi"},
+    {
+        "role": "assistant",
+        "content": "I see.",
+        "tool_calls": [CALL, {**CALL, "id": "2", "function": {"name": "g", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "2", "content": "six"},
+    {"role": "tool", "tool_call_id": "call_1", "content": "5"},
+    {"role": "user", "content": "more"},
+]
+
+
+def test_arguments_by_their_names() -> None:
+    assert "<function=a:1;" in render(ITEMS, messages=HISTORY)
+    assert template(ITEMS).form is QWEN_CODER
+
+
+@pytest.mark.parametrize("text", [FIRST_ONLY, ONE_ONLY])
+def test_a_template_that_shows_one_call_of_a_message(text: str) -> None:
+    shown = render(text, messages=SEVERAL)
+    calls = '[assistant]I see.f{"a": 1}[tool]5[assistant]g{}[tool]six'
+    assert shown.startswith(f"[user]hi{calls}[user]more")
+
+
+def test_a_template_that_shows_tools_and_no_calls() -> None:
+    own = template(SHOWS_NO_CALLS)
+    assert own.form is PIPES
+    assert own.shows_tools
+    told = own.render(chat(messages=HISTORY, tools=[ADD]), {})
+    call = '<|tool_call|>[{"name": "f", "arguments": {"a": 1}}]<|/tool_call|>'
+    assert f"[user]hi[assistant]{call}[tool]5" in told
+
+
+def test_a_template_that_fails_over_calls() -> None:
+    refuses = (
+        "{% for m in messages if m.tool_calls or m.role == 'tool' %}"
+        "{{ raise_exception('no tools') }}{% endfor %}" + ROLES + "{{ tools }}"
+    )
+    told = render(refuses, messages=HISTORY)
+    assert "[assistant]<tool_call>" in told
+    assert "[user]<tool_response>\n5" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for t in tools or [] %}{{ t.function.description + t.function.name }}{% endfor %}",
+        "{% for t in tools or [] %}{{ t.function.name }}"
+        "{% for k, p in t.function.parameters.properties.items() %}"
+        "{{ k + p.type + p.description }}{% endfor %}{% endfor %}",
+    ],
+)
+def test_what_a_template_asks_for_of_tools(text: str) -> None:
+    assert "add" in render(text + ROLES, tools=[ADD])
+    render(text + ROLES, tools=[{"type": "function", "function": {"name": "now"}}])
+
+
+def test_a_template_that_cannot_do_without_a_list_of_tools() -> None:
+    assert render("{% for t in tools %}{{ t }}{% endfor %}" + ROLES) == "[user]hi"
+
+
+def test_reasoning_that_a_template_does_not_take() -> None:
+    text = "{% for m in messages if m.reasoning_content %}{{ raise_exception('no') }}{% endfor %}"
+    messages = [*HISTORY[:1], {"role": "assistant", "content": "yes", "reasoning_content": "hm"}]
+    assert render(text + ROLES, messages=messages) == "[user]hi[assistant]yes"
+
+
+def test_tools_that_a_template_looks_for_elsewhere() -> None:
+    own = template("{% for m in messages %}{{ m.tools }}[{{ m.role }}]{{ m.content }}{% endfor %}")
+    assert not own.shows_tools
+    assert "get_weather" in own.render(chat(tools=[WEATHER]), {})

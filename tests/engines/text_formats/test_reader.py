@@ -1,17 +1,18 @@
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dev_opsgpt.engines.text_formats.deepseek import DEEPSEEK
-from dev_opsgpt.engines.text_formats.form import PLAIN, Form
+from dev_opsgpt.engines.text_formats.form import PLAIN, Form, Tools
 from dev_opsgpt.engines.text_formats.hermes import HERMES
 from dev_opsgpt.engines.text_formats.llama3 import LLAMA3
 from dev_opsgpt.engines.text_formats.mistral import MAGISTRAL, MISTRAL
 from dev_opsgpt.engines.text_formats.reader import FormReader
 from dev_opsgpt.worker.engine import Delta, TokenLogprob
+
+from .reading import read
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 LLAMA = '{"name": "add", "parameters": {"a": 1}}'
@@ -20,24 +21,7 @@ NAMED = '[TOOL_CALLS]add[ARGS]{"a": 1}'
 V3 = '<｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n{"a": 1}\n```<｜tool▁call▁end｜>'
 V31 = '<｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜>'
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
-NAMES = {"add", "mul"}
-Found = tuple[str, str, list[tuple[str, str]]]
-
-
-def read(form: Form, pieces: list[str], reason: str = "stop", **fields: Any) -> tuple[Found, str]:
-    reader = FormReader(form, NAMES, **fields)
-    deltas = [out for piece in pieces for out in reader.feed(Delta(content=piece))]
-    deltas += reader.end()
-    calls: list[tuple[str, str]] = []
-    for piece in (call for delta in deltas for call in delta.tool_calls):
-        if piece.index == len(calls):
-            assert piece.id
-            calls.append((piece.name or "", ""))
-        name, arguments = calls[piece.index]
-        calls[piece.index] = (name, arguments + piece.arguments)
-    content = "".join(delta.content for delta in deltas)
-    reasoning = "".join(delta.reasoning for delta in deltas)
-    return (content, reasoning, calls), reader.finish(reason)
+NAMES: Tools = {"add": {}, "mul": {}}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +78,7 @@ def read(form: Form, pieces: list[str], reason: str = "stop", **fields: Any) -> 
 def test_forms(form: Form, text: str, content: str, reasoning: str, calls: int) -> None:
     expected = (content, reasoning, [("add", '{"a": 1}')] * calls)
     for pieces in ([text], list(text), [text[:7], text[7:30], text[30:]]):
-        found, finish = read(form, pieces)
+        found, finish = read(form, pieces, NAMES)
         assert found == expected
         assert finish == ("tool_calls" if calls else "stop")
 
@@ -102,11 +86,11 @@ def test_forms(form: Form, text: str, content: str, reasoning: str, calls: int) 
 @pytest.mark.parametrize("text", ["hm</think>yes", "\nhm\n</think>\n\nyes", "<think>hm</think>yes"])
 def test_reasoning_opened_by_the_prompt(text: str) -> None:
     for pieces in ([text], list(text)):
-        assert read(HERMES, pieces, thinking=True)[0] == ("yes", "hm", [])
+        assert read(HERMES, pieces, NAMES, thinking=True)[0] == ("yes", "hm", [])
 
 
 def test_whether_the_reasoning_goes_on() -> None:
-    reader = FormReader(PLAIN, set())
+    reader = FormReader(PLAIN, {})
     seen = []
     for piece in ["<think>", "hm", "</think>", "yes"]:
         list(reader.feed(Delta(content=piece)))
@@ -140,7 +124,7 @@ def test_arguments_are_streamed(form: Form, text: str) -> None:
 )
 def test_cut_at_every_length(form: Form, text: str) -> None:
     for limit in range(1, len(text)):
-        (content, _, calls), finish = read(form, list(text[:limit]), reason="length")
+        (content, _, calls), finish = read(form, list(text[:limit]), NAMES, reason="length")
         assert finish == "length"
         if calls:
             assert content == ""
@@ -153,13 +137,13 @@ def test_cut_at_every_length(form: Form, text: str) -> None:
 @pytest.mark.parametrize("text", [CALL, LLAMA, LIST, NAMED, BEGIN + V3, "<tool_call>", "[", "{"])
 def test_long_runs_of_blanks(form: Form, text: str) -> None:
     pieces = [*text, *"\n" * 2000, "x"]
-    (content, _, calls), _ = read(form, pieces)
+    (content, _, calls), _ = read(form, pieces, NAMES)
     assert content.endswith("x")
     assert len(calls) <= 1
 
 
 def test_log_probabilities_are_those_of_the_content() -> None:
-    reader = FormReader(HERMES, {"add"})
+    reader = FormReader(HERMES, {"add": {}})
     shown = []
     for token in ["Hi", " <", "b", "! ", "<tool_call>", '{"name"', "x"]:
         entry = TokenLogprob(token, -1.0, list(token.encode()))
@@ -171,7 +155,7 @@ def test_log_probabilities_are_those_of_the_content() -> None:
 
 
 def test_log_probabilities_of_a_call_are_not_shown() -> None:
-    reader = FormReader(HERMES, {"add"})
+    reader = FormReader(HERMES, {"add": {}})
     shown = []
     for token in ["<think>", "hm", "</think>", "Hi", "!\n", CALL[:20], CALL[20:], "\n", "yes"]:
         entry = TokenLogprob(token, -1.0, list(token.encode()))
@@ -195,8 +179,8 @@ PARTS = [
 )
 def test_any_text_in_any_pieces(form: Form, parts: list[str], thinking: bool) -> None:
     whole = "".join(parts)
-    found = read(form, parts, thinking=thinking)
-    assert found == read(form, list(whole), thinking=thinking)
-    assert found == read(form, [whole], thinking=thinking)
+    found = read(form, parts, NAMES, thinking=thinking)
+    assert found == read(form, list(whole), NAMES, thinking=thinking)
+    assert found == read(form, [whole], NAMES, thinking=thinking)
     if not thinking and not any(mark in whole for mark in (*form.think, *form.opens, "{")):
         assert found[0] == (whole, "", [])

@@ -194,7 +194,7 @@ def _differs(
 def _unsaid(loaded: LoadedModel, runner: FlatRunner) -> str | None:
     """Windows that the configuration has and the layers did not tell our attention of."""
     config = loaded.model.config.get_text_config(decoder=True)
-    shapes = runner.attention.shapes
+    shapes = runner.attention.store.shapes
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None) or 0
     if window >= loaded.context_length:

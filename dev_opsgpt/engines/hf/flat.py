@@ -44,7 +44,7 @@ class FlatRunner:
     def leave(self) -> None:
         """Puts back what was there, and lets go of the store."""
         self.attention.begin(None)
-        self.attention.resize(0)
+        self.attention.store.resize(0)
         if self.packed is not None:
             self.packed.unpack()
         if self._before is not None:
@@ -79,11 +79,11 @@ class FlatRunner:
     @property
     def bytes_per_token(self) -> int:
         """Of the store, as the layers' shapes in the trial say."""
-        return sum(shape.bytes_per_token for shape in self.attention.shapes.values())
+        return sum(shape.bytes_per_token for shape in self.attention.store.shapes.values())
 
     def resize(self, blocks: int) -> None:
         """A new store of that many blocks."""
-        self.attention.resize(blocks)
+        self.attention.store.resize(blocks)
 
     def forget(self, sequence: Running) -> None:
         """Its blocks are the pool's, there is nothing else."""

@@ -3,12 +3,19 @@
 import pytest
 import torch
 
-from dev_opsgpt.engines.hf import attention
+from dev_opsgpt.engines.hf.attention import plain
 from dev_opsgpt.engines.hf.blocks import BLOCK, Table
 from dev_opsgpt.engines.hf.layout import lay_out
+from dev_opsgpt.engines.hf.products import (
+    piece_by_hand,
+    piece_by_kernel,
+    rows_by_hand,
+    rows_by_kernel,
+)
 from dev_opsgpt.engines.hf.running import Running
 from dev_opsgpt.engines.hf.scheduler import Work
 from dev_opsgpt.engines.hf.sequence import Sampling
+from dev_opsgpt.engines.hf.visibility import piece_of, rows_of
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 8
 CPU = torch.device("cpu")
@@ -34,12 +41,12 @@ def random(*shape: int) -> torch.Tensor:
 def test_single_queries(window: int | None) -> None:
     layout = lay_out(works((3, 1), (40, 1), (17, 1)))
     (group,) = layout.groups(window, waste=100)
-    rows = attention._rows_on(group, CPU, torch.float32)
+    rows = rows_of(group, CPU, torch.float32)
     query = random(HEADS, 3, WIDTH)
     keys = random(KEY_HEADS, group.blocks.size * BLOCK, WIDTH)
     values = random(KEY_HEADS, group.blocks.size * BLOCK, WIDTH + 1)
-    by_hand = attention._rows_by_hand(query * 0.3, keys, values, rows, None, None)
-    by_kernel = attention._rows_by_kernel(query, keys, values, rows, 0.3)
+    by_hand = rows_by_hand(query * 0.3, keys, values, rows, None, None)
+    by_kernel = rows_by_kernel(query, keys, values, rows, 0.3)
     assert by_hand.shape == (3, HEADS, WIDTH + 1)
     torch.testing.assert_close(by_kernel, by_hand)
 
@@ -49,12 +56,12 @@ def test_single_queries(window: int | None) -> None:
 @pytest.mark.parametrize("key_heads", [HEADS, KEY_HEADS])
 def test_pieces(window: int | None, past: int, key_heads: int) -> None:
     (chunk,) = lay_out(works((past, 30))).chunks(window)
-    piece = attention._piece_on(chunk, window, CPU, torch.float32)
+    piece = piece_of(chunk, window, CPU, torch.float32)
     length = past + 30 - (chunk.first if past else 0)
     query, keys = random(HEADS, 30, WIDTH), random(key_heads, length, WIDTH)
     values = random(key_heads, length, WIDTH)
-    by_hand = attention._piece_by_hand(query * 0.3, keys, values, piece, None, None)
-    by_kernel = attention._piece_by_kernel(query, keys, values, piece, 0.3)
+    by_hand = piece_by_hand(query * 0.3, keys, values, piece, None, None)
+    by_kernel = piece_by_kernel(query, keys, values, piece, 0.3)
     torch.testing.assert_close(by_kernel, by_hand)
 
 
@@ -79,6 +86,6 @@ def test_a_window_looks_at_its_blocks_alone() -> None:
 
 
 def test_what_a_layer_says_that_is_unknown_is_refused() -> None:
-    assert attention._plain({"dropout": 0.0, "position_ids": random(3), "use_cache": False})
-    assert not attention._plain({"indices": random(3)})
-    assert not attention._plain({"is_causal": False})
+    assert plain({"dropout": 0.0, "position_ids": random(3), "use_cache": False})
+    assert not plain({"indices": random(3)})
+    assert not plain({"is_causal": False})

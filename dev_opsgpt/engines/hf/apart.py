@@ -63,7 +63,12 @@ class ApartRunner:
         return 0
 
     def resize(self, blocks: int) -> None:
-        """Each sequence's state grows on its own; the scheduler bounds their tokens."""
+        """Lets go of all state. Each sequence's grows on its own; the scheduler bounds their
+        tokens."""
+        self._states.clear()
+
+    def clear(self, blocks: Items[int]) -> None:
+        """There are none: what a sequence leaves goes with its state."""
 
     def leave(self) -> None:
         """Lets go of all state."""

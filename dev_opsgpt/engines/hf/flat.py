@@ -85,5 +85,9 @@ class FlatRunner:
         """A new store of that many blocks."""
         self.attention.store.resize(blocks)
 
+    def clear(self, blocks: Items[int]) -> None:
+        """See ``Runner``."""
+        self.attention.store.clear(blocks)
+
     def forget(self, sequence: Running) -> None:
         """Its blocks are the pool's, there is nothing else."""

@@ -1,6 +1,7 @@
 """The key-value store: memory for the keys and values of all sequences, cut into blocks."""
 
 import math
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,13 @@ class KeyValueStore:
         keys, values = self._layers[layer]
         found = self._gather("keys", keys, blocks), self._gather("values", values, blocks)
         return found[0].flatten(1, 2), found[1].flatten(1, 2)
+
+    def clear(self, blocks: Items[int]) -> None:
+        """Zeros in these blocks of every layer."""
+        for keys, values in self._layers.values():
+            place = torch.tensor(blocks, dtype=torch.int64, device=keys.device)
+            keys.index_fill_(1, place, 0)
+            values.index_fill_(1, place, 0)
 
     def _allocate(
         self, layer: int, key: torch.Tensor, value: torch.Tensor, window: int | None

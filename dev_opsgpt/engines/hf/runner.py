@@ -33,6 +33,10 @@ class Runner(Protocol):
         """Room for that many blocks of tokens, none in use."""
         ...
 
+    def clear(self, blocks: Items[int]) -> None:
+        """Puts zeros where there may be values that are no numbers."""
+        ...
+
     def leave(self) -> None:
         """Gives the model back as it was, and the memory."""
         ...

@@ -65,6 +65,12 @@ class Scheduler:
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
+    def discard(self, sequence: Running) -> list[int]:
+        """Takes a running sequence out, of which nothing may stay. Gives the blocks to clear."""
+        gone = self._pool.discard(sequence.table)
+        self.remove(sequence)
+        return gone
+
     @property
     def empty(self) -> bool:
         """Whether there is nobody."""

@@ -205,13 +205,14 @@ class StepBatcher:
 
     def _open(self) -> None:
         """Empties the store, and begins with nobody."""
-        whole = self._runner.whole_prompts
-        self._runner.resize(self._blocks)
+        runner = self._runner
+        runner.resize(self._blocks)
         self._scheduler = Scheduler(
-            BlockPool(self._blocks, reuse=not whole),
-            parallel=1 if self._runner.one_at_a_time else self._parallel,
+            BlockPool(self._blocks, reuse=not runner.states),
+            parallel=1 if runner.one_at_a_time else self._parallel,
             prefill_tokens=self._prefill_tokens,
-            whole=whole,
+            states=runner.states,
+            whole=runner.whole_prompts,
         )
 
     def _take_in(self) -> None:
@@ -219,16 +220,18 @@ class StepBatcher:
             self._scheduler.add(self._inbox.popleft())
         for sequence in self._scheduler.everyone():
             if sequence.cancelled:
-                self._remove(sequence)
+                self._end(sequence)
 
-    def _remove(self, sequence: Running) -> None:
-        self._scheduler.remove(sequence)
-        self._runner.forget(sequence)
+    def _end(self, sequence: Running) -> None:
+        if not self._scheduler.end(sequence):
+            self._runner.forget(sequence)
 
     def _step(self) -> list[Event]:
         plan = self._scheduler.plan()
-        for sequence in plan.preempted:
+        for sequence in plan.preempted + plan.dropped:
             self._runner.forget(sequence)
+        for old, new in plan.heirs:
+            self._runner.hand_on(old, new)
         outcome = compute(self._runner, plan.works)
         for work in outcome.computed:
             self._scheduler.done(work)
@@ -241,7 +244,7 @@ class StepBatcher:
                 self._runner.clear(self._scheduler.discard(sequence))
                 self._runner.forget(sequence)
             elif item.finish is not None:
-                self._remove(sequence)
+                self._end(sequence)
         return events
 
 

@@ -110,6 +110,12 @@ class BlockPool:
                     self._idle[block] = None
         table.blocks, table.contents = [], []
 
+    def trim(self, table: Table, length: int) -> None:
+        """Takes back what a table has beyond the blocks for ``length`` tokens."""
+        kept = blocks_for(length)
+        self.close(Table(table.blocks[kept:]))
+        del table.blocks[kept:], table.contents[kept:]
+
     def discard(self, table: Table) -> list[int]:
         """Takes the blocks back and forgets what they held. Gives those that nobody else holds: the
         caller has to clear them."""

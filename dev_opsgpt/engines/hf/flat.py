@@ -19,6 +19,7 @@ from dev_opsgpt.engines.hf.scheduler import Work
 class FlatRunner:
     """Runs a model with ``StoreAttention`` in its layers, from ``enter`` to ``leave``."""
 
+    states = False
     whole_prompts = False
     one_at_a_time = False
     packed: PackedLinears | None = None
@@ -88,6 +89,9 @@ class FlatRunner:
     def clear(self, blocks: Items[int]) -> None:
         """See ``Runner``."""
         self.attention.store.clear(blocks)
+
+    def hand_on(self, old: Running, new: Running) -> None:
+        """Not asked for: beginnings are taken over block by block."""
 
     def forget(self, sequence: Running) -> None:
         """Its blocks are the pool's, there is nothing else."""

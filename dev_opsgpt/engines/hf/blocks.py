@@ -128,13 +128,6 @@ class BlockPool:
         self.close(table)
         return gone
 
-    def forget(self) -> None:
-        """Forgets all contents: what is computed from now on shares nothing with the past."""
-        self._free.extend(self._idle)
-        self._idle.clear()
-        self._known.clear()
-        self._keys = [None] * self.count
-
     def _walk(self, tokens: Items[int]) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         if not self._reuse:

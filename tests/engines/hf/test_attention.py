@@ -1,8 +1,11 @@
 """The ways to compute attention agree: which one is taken depends on the device."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from dev_opsgpt.engines.hf import products
 from dev_opsgpt.engines.hf.attention import plain
 from dev_opsgpt.engines.hf.blocks import BLOCK, Table
 from dev_opsgpt.engines.hf.layout import lay_out
@@ -63,6 +66,27 @@ def test_pieces(window: int | None, past: int, key_heads: int) -> None:
     by_hand = piece_by_hand(query * 0.3, keys, values, piece, None, None)
     by_kernel = piece_by_kernel(query, keys, values, piece, 0.3)
     torch.testing.assert_close(by_kernel, by_hand)
+
+
+@pytest.mark.parametrize("past", [0, 37])
+def test_a_piece_is_the_same_in_parts(past: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (chunk,) = lay_out(works((past, 30))).chunks(None)
+    piece = piece_of(chunk, None, CPU, torch.float32)
+    query, keys = random(HEADS, 30, WIDTH), random(KEY_HEADS, past + 30, WIDTH)
+    values = random(KEY_HEADS, past + 30, WIDTH + 1)
+    whole = piece_by_hand(query, keys, values, piece, 5.0, random(HEADS))
+    monkeypatch.setattr(products, "MOST_SCORES", HEADS * (past + 30) * 7)
+    seen: list[int] = []
+    weights = products._weights
+
+    def watched(scores: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.append(scores.shape[2])
+        return weights(scores, *more)
+
+    monkeypatch.setattr(products, "_weights", watched)
+    parts = piece_by_hand(query, keys, values, piece, 5.0, random(HEADS))
+    assert seen == [7, 7, 7, 7, 2]
+    torch.testing.assert_close(parts, whole)
 
 
 def test_sequences_of_like_length_are_computed_together() -> None:

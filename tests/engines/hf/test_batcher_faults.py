@@ -105,23 +105,28 @@ async def test_a_constraint_says_itself_why_it_fails() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gpt_oss"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_random_traffic_through_a_store_that_is_too_small(name: str, seed: int) -> None:
     """Joins, leaves, faults and preemptions at random change nothing of what others hear."""
     model = tiny.ALL[name]()
     source = random.Random(seed)
     shared = some(source, 20, 40)
+    again: list[tuple[list[int], Sampling, list[int]]] = []
     preempted = 0
 
     async def one(batcher: Any, number: int) -> None:
-        await asyncio.sleep(source.random() * 0.1)
+        await asyncio.sleep(source.random() * 0.03)
         prompt = [*shared[: source.choice([0, 16, 33])], *some(source, 1, 50)]
-        count = source.randrange(1, 90)
+        count = source.randrange(40, 90)
         if number % 4 == 3:
             answering = batcher.generate(prompt, greedy(200))
-            for _ in range(source.randrange(1, 30)):
+            for _ in range(source.randrange(1, 40)):
                 await anext(answering, None)
             await answering.aclose()
+        elif number % 4 == 1:
+            drawn = Sampling(count, seed=number, temperature=0.9, top_p=0.9, presence_penalty=0.5)
+            found = ids(await answer(batcher, prompt, drawn))
+            again.append((prompt, drawn, found))
         elif number % 4 == 2:
             bound = Counting(10 + count)
             found = [t.id async for t in batcher.generate(prompt, Sampling(200), bound)]
@@ -130,7 +135,7 @@ async def test_random_traffic_through_a_store_that_is_too_small(name: str, seed:
             found = ids(await answer(batcher, prompt, greedy(count)))
             assert found == tiny.generate(model, prompt, count)[0]
 
-    async with started(model, parallel=5, cache_tokens=14 * BLOCK) as batcher:
+    async with started(model, parallel=5, cache_tokens=12 * BLOCK) as batcher:
         plan = batcher._scheduler.plan
 
         def watched() -> Any:
@@ -144,6 +149,8 @@ async def test_random_traffic_through_a_store_that_is_too_small(name: str, seed:
             batcher,
             lambda works: torch.OutOfMemoryError() if len(works) > source.choice([3, 9]) else None,
         )
-        await asyncio.gather(*(one(batcher, number) for number in range(16)))
+        await asyncio.gather(*(one(batcher, number) for number in range(12)))
         await free_again(batcher)
+        for prompt, drawn, found in again:
+            assert ids(await answer(batcher, prompt, drawn)) == found
     assert preempted

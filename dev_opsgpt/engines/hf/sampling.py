@@ -18,6 +18,8 @@ CANDIDATES = 256
 """How many of the likeliest tokens are sorted for top_p, if their mass suffices."""
 _IMPOSSIBLE = -9999.0
 """What OpenAI says for the logarithm of 0, which JSON has no number for."""
+_LARGE = 1e30
+"""As large as a score may get by penalties."""
 _GREEDY = 1e-4
 """A temperature below is as good as 0, and would overflow."""
 
@@ -88,7 +90,11 @@ def _penalise(scores: torch.Tensor, penalised: Items[tuple[int, Running]]) -> to
         rows.append(np.full(len(seen), row))
         ids.append(np.array(seen, np.int64))
         counts.append(np.fromiter((one.counts[token] for token in seen), np.int64, len(seen)))
-        each = (given.repetition_penalty, given.frequency_penalty, given.presence_penalty)
+        each = (
+            max(given.repetition_penalty, 1 / _LARGE),
+            given.frequency_penalty,
+            given.presence_penalty,
+        )
         settings.append(np.broadcast_to(np.array(each, np.float32), (len(seen), 3)))
     whole = np.stack([np.concatenate(part) for part in (rows, ids, counts)])
     row, token, count = torch.from_numpy(whole).to(scores.device)
@@ -97,6 +103,8 @@ def _penalise(scores: torch.Tensor, penalised: Items[tuple[int, Running]]) -> to
     )
     values = scores[row, token]
     values = torch.where(values < 0, values * repetition, values / repetition)
+    # Finite, so that they can still be compared after the temperature.
+    values = values.clamp(-_LARGE, _LARGE)
     scores[row, token] = values - frequency * count - presence * (count > 0)
     return scores
 

@@ -29,9 +29,12 @@ class _State:
 
 
 class ApartRunner:
-    """Runs any causal language model as its own ``generate`` does."""
+    """Runs any causal language model as its own ``generate`` does. Made before the model has run:
+    what that holds then is how every sequence begins."""
 
+    states = True
     whole_prompts = True
+    """False where a trial has shown that the model goes on from inside of a prompt."""
     one_at_a_time = False
     packed: PackedLinears | None = None
     """The model's weights, to be unpacked in the end."""
@@ -40,9 +43,11 @@ class ApartRunner:
         self._model = model
         self._device = device
         self._states: dict[Running, _State] = {}
+        self._untouched = _kept_inside(model)
         self._slots: list[Slot] | None = None
         self._initial: list[Any] = []
         self._argument = next((name for name in CACHES if takes(model.forward, name)), None)
+        self._takes_positions = takes(model.forward, "position_ids")
         self._keeps_logits = takes(model.forward, "logits_to_keep")
         prepare = type(model).prepare_inputs_for_generation
         self._cuts = takes(prepare, "next_sequence_length") or (
@@ -63,13 +68,24 @@ class ApartRunner:
         return 0
 
     def resize(self, blocks: int) -> None:
-        """Each sequence's state grows on its own; the scheduler bounds their tokens."""
+        """Lets go of all state. Each sequence's grows on its own; the scheduler bounds their
+        tokens."""
+        self._states.clear()
+
+    def clear(self, blocks: Items[int]) -> None:
+        """There are none: what a sequence leaves goes with its state."""
 
     def leave(self) -> None:
         """Lets go of all state."""
         self._states.clear()
         if self.packed is not None:
             self.packed.unpack()
+
+    def hand_on(self, old: Running, new: Running) -> None:
+        """See ``Runner``."""
+        state = self._states.pop(old, None)
+        if state is not None:
+            self._states[new] = state
 
     def forget(self, sequence: Running) -> None:
         """Lets go of its state."""
@@ -83,6 +99,9 @@ class ApartRunner:
         fresh = state is None or state.cache is None or state.seen != work.start
         ids = torch.tensor([work.sequence.tokens[:end]], device=self._device)
         given: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "use_cache": True}
+        if self._takes_positions:
+            # Some models count from 0 again where they are not told (Bamba).
+            given["position_ids"] = torch.arange(end, device=self._device)[None]
         if self._argument:
             given[self._argument] = self._new_cache() if state is None or fresh else state.cache
         if self._cuts:
@@ -93,6 +112,9 @@ class ApartRunner:
         values = self._initial if state is None or fresh else state.values
         output = self._call(inputs, values)
         kept = next((output[name] for name in CACHES if output.get(name) is not None), None)
+        offered = given.get(self._argument) if self._argument else None
+        if kept is None and _holds(offered, end):
+            kept = offered
         self._states[work.sequence] = _State(end, kept, _read(self._slots or []))
         row: torch.Tensor = output.logits[0, -1]
         return row
@@ -101,12 +123,12 @@ class ApartRunner:
         """One forward, from what the model keeps inside of itself for the sequence."""
         for (module, name), value in zip(self._slots or [], values, strict=True):
             setattr(module, name, value)
-        before = _kept_inside(self._model) if self._slots is None else {}
         output = self._model(**inputs, return_dict=True)
         if self._slots is None:
-            after = _kept_inside(self._model)
+            before, after = self._untouched, _kept_inside(self._model)
             self._slots = [slot for slot, value in after.items() if value is not before.get(slot)]
             self._initial = [before.get(slot) for slot in self._slots]
+            self._untouched = {}
         return output
 
     def _new_cache(self) -> Any:
@@ -114,6 +136,14 @@ class ApartRunner:
         if supports is None or not supports():
             return None
         return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+
+
+def _holds(cache: Any, tokens: int) -> bool:
+    """Whether a cache that is not given back (RecurrentGemma) was filled all the same."""
+    try:
+        return cache is not None and bool(cache.get_seq_length() == tokens)
+    except (AttributeError, ValueError):
+        return False
 
 
 def _kept_inside(model: torch.nn.Module) -> dict[Slot, Any]:

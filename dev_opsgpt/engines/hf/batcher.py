@@ -88,8 +88,7 @@ class StepBatcher:
         self._wake.set()
         await asyncio.to_thread(self._thread.join)
         self._thread = None
-        for stream in self._streams.values():
-            stream.put_nowait(Unavailable("The model is being unloaded."))
+        self._deliver_to_all(Unavailable("The model is being unloaded."))
 
     @property
     def running(self) -> int:
@@ -144,6 +143,10 @@ class StepBatcher:
             if stream is not None:
                 stream.put_nowait(item)
 
+    def _deliver_to_all(self, fault: ApiError) -> None:
+        for stream in self._streams.values():
+            stream.put_nowait(fault)
+
     # What follows runs in the thread.
 
     def _run(self, ready: "asyncio.Future[None]") -> None:
@@ -155,17 +158,30 @@ class StepBatcher:
                 return
             self._tell(_succeed, ready)
             while not self._stopping:
-                self._take_in()
-                if self._scheduler.empty:
-                    self._wake.wait()
-                    self._wake.clear()
-                    # Who comes in the same moment shares the first step.
-                    time.sleep(_MOMENT)
-                    continue
-                self._tell(self._deliver, self._safe_step())
-            for sequence in self._scheduler.everyone():
-                self._remove(sequence)
+                try:
+                    self._turn()
+                except Exception as error:
+                    self._begin_anew(error)
             self._runner.leave()
+
+    def _turn(self) -> None:
+        """A step, or a wait for somebody to compute."""
+        self._take_in()
+        if not self._scheduler.empty:
+            self._tell(self._deliver, self._step())
+            return
+        self._wake.wait()
+        self._wake.clear()
+        # Who comes in the same moment shares the first step.
+        time.sleep(_MOMENT)
+
+    def _begin_anew(self, error: Exception) -> None:
+        """After a fault of the batcher itself: everybody's end rather than their waiting. Who has
+        just come ends too, as nobody knows where the fault has left whom."""
+        log.error("The batcher failed", exc_info=error)
+        self._open()
+        fault = InternalError(f"The batcher failed ({type(error).__name__}).")
+        self._tell(self._deliver_to_all, fault)
 
     def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
         """Has the event loop call; a loop that is closed has nobody who listens."""
@@ -177,50 +193,45 @@ class StepBatcher:
     def _prepare(self) -> None:
         loaded = self._loaded
         self._runner = choose_runner(loaded)
-        whole = self._runner.whole_prompts
         tokens = self._cache_tokens or tokens_that_fit(
             loaded.device,
             self._runner.bytes_per_token,
             most=2 * self._parallel * loaded.context_length,
         )
-        blocks = max(2, tokens // BLOCK)
-        self._limit = min(loaded.context_length, blocks * BLOCK)
-        self._runner.resize(blocks)
+        self._blocks = max(2, tokens // BLOCK)
+        self._limit = min(loaded.context_length, self._blocks * BLOCK)
+        self._open()
+        log.info("%s: room for %d tokens", type(self._runner).__name__, self._blocks * BLOCK)
+
+    def _open(self) -> None:
+        """Empties the store, and begins with nobody."""
+        runner = self._runner
+        runner.resize(self._blocks)
         self._scheduler = Scheduler(
-            BlockPool(blocks, reuse=not whole),
-            parallel=1 if self._runner.one_at_a_time else self._parallel,
+            BlockPool(self._blocks, reuse=not runner.states),
+            parallel=1 if runner.one_at_a_time else self._parallel,
             prefill_tokens=self._prefill_tokens,
-            whole=whole,
+            states=runner.states,
+            whole=runner.whole_prompts,
         )
-        log.info("%s: room for %d tokens", type(self._runner).__name__, blocks * BLOCK)
 
     def _take_in(self) -> None:
         while self._inbox:
             self._scheduler.add(self._inbox.popleft())
         for sequence in self._scheduler.everyone():
             if sequence.cancelled:
-                self._remove(sequence)
+                self._end(sequence)
 
-    def _remove(self, sequence: Running) -> None:
-        self._scheduler.remove(sequence)
-        self._runner.forget(sequence)
-
-    def _safe_step(self) -> list[Event]:
-        """A step; if it fails in the batcher itself, everybody's end rather than their waiting."""
-        try:
-            return self._step()
-        except Exception as error:
-            log.exception("The batcher failed")
-            fault = InternalError(f"The batcher failed ({type(error).__name__}).")
-            everyone = self._scheduler.everyone()
-            for sequence in everyone:
-                self._remove(sequence)
-            return [(sequence, fault) for sequence in everyone]
+    def _end(self, sequence: Running) -> None:
+        if not self._scheduler.end(sequence):
+            self._runner.forget(sequence)
 
     def _step(self) -> list[Event]:
         plan = self._scheduler.plan()
-        for sequence in plan.preempted:
+        for sequence in plan.preempted + plan.dropped:
             self._runner.forget(sequence)
+        for old, new in plan.heirs:
+            self._runner.hand_on(old, new)
         outcome = compute(self._runner, plan.works)
         for work in outcome.computed:
             self._scheduler.done(work)
@@ -228,8 +239,12 @@ class StepBatcher:
         for sequence, choice in outcome.chosen:
             events += [(sequence, item) for item in go_on(sequence, choice, self._limit)]
         for sequence, item in events:
-            if isinstance(item, ApiError) or item.finish is not None:
-                self._remove(sequence)
+            if isinstance(item, ApiError):
+                # What it left may be no numbers, which nobody is to take over or to compute with.
+                self._runner.clear(self._scheduler.discard(sequence))
+                self._runner.forget(sequence)
+            elif item.finish is not None:
+                self._end(sequence)
         return events
 
 

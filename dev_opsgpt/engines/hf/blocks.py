@@ -110,12 +110,23 @@ class BlockPool:
                     self._idle[block] = None
         table.blocks, table.contents = [], []
 
-    def forget(self) -> None:
-        """Forgets all contents: what is computed from now on shares nothing with the past."""
-        self._free.extend(self._idle)
-        self._idle.clear()
-        self._known.clear()
-        self._keys = [None] * self.count
+    def trim(self, table: Table, length: int) -> None:
+        """Takes back what a table has beyond the blocks for ``length`` tokens."""
+        kept = blocks_for(length)
+        self.close(Table(table.blocks[kept:]))
+        del table.blocks[kept:], table.contents[kept:]
+
+    def discard(self, table: Table) -> list[int]:
+        """Takes the blocks back and forgets what they held. Gives those that nobody else holds: the
+        caller has to clear them."""
+        gone = [block for block in table.blocks if self._holders[block] == 1]
+        for block in gone:
+            key = self._keys[block]
+            if key is not None:
+                del self._known[key]
+                self._keys[block] = None
+        self.close(table)
+        return gone
 
     def _walk(self, tokens: Items[int]) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []

@@ -19,6 +19,7 @@ from dev_opsgpt.engines.hf.scheduler import Work
 class FlatRunner:
     """Runs a model with ``StoreAttention`` in its layers, from ``enter`` to ``leave``."""
 
+    states = False
     whole_prompts = False
     one_at_a_time = False
     packed: PackedLinears | None = None
@@ -44,7 +45,7 @@ class FlatRunner:
     def leave(self) -> None:
         """Puts back what was there, and lets go of the store."""
         self.attention.begin(None)
-        self.attention.resize(0)
+        self.attention.store.resize(0)
         if self.packed is not None:
             self.packed.unpack()
         if self._before is not None:
@@ -79,11 +80,18 @@ class FlatRunner:
     @property
     def bytes_per_token(self) -> int:
         """Of the store, as the layers' shapes in the trial say."""
-        return sum(shape.bytes_per_token for shape in self.attention.shapes.values())
+        return sum(shape.bytes_per_token for shape in self.attention.store.shapes.values())
 
     def resize(self, blocks: int) -> None:
         """A new store of that many blocks."""
-        self.attention.resize(blocks)
+        self.attention.store.resize(blocks)
+
+    def clear(self, blocks: Items[int]) -> None:
+        """See ``Runner``."""
+        self.attention.store.clear(blocks)
+
+    def hand_on(self, old: Running, new: Running) -> None:
+        """Not asked for: beginnings are taken over block by block."""
 
     def forget(self, sequence: Running) -> None:
         """Its blocks are the pool's, there is nothing else."""

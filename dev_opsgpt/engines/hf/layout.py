@@ -21,7 +21,7 @@ Integers = NDArray[np.int64]
 class Group:
     """Single tokens at ``start .. start + rows - 1`` of the row, computed together.
 
-    ``blocks`` is rows x width, each line the blocks that its token looks at, padded with any.
+    ``blocks`` is rows x width, each line the blocks that its token looks at, padded with the last.
     ``first`` is the position of the first key of each line, ``length`` how many of its keys count.
     """
 
@@ -146,6 +146,8 @@ def _group(
     length = np.zeros(len(works), np.int64)
     for row, (work, (first, last)) in enumerate(zip(works, spans, strict=True)):
         blocks[row, : last - first] = work.sequence.table.blocks[first:last]
+        # Its own: in another's might be what is no number, and a weight of 0 does not hide that.
+        blocks[row, last - first :] = blocks[row, last - first - 1]
         length[row] = work.start + 1 - first * BLOCK
         if window is not None:
             hidden[row] = max(0, work.start + 1 - window - first * BLOCK)

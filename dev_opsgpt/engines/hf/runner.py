@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """Computes works and keeps the state of sequences between steps."""
 
+    states: bool
+    """Whether each sequence has a state of its own, rather than blocks that several can share."""
+
     whole_prompts: bool
     """Whether a prompt has to be computed in one piece, without what others left."""
 
@@ -33,8 +36,16 @@ class Runner(Protocol):
         """Room for that many blocks of tokens, none in use."""
         ...
 
+    def clear(self, blocks: Items[int]) -> None:
+        """Puts zeros where there may be values that are no numbers."""
+        ...
+
     def leave(self) -> None:
         """Gives the model back as it was, and the memory."""
+        ...
+
+    def hand_on(self, old: Running, new: Running) -> None:
+        """The new sequence goes on from the state of the old one, which is gone."""
         ...
 
     def forget(self, sequence: Running) -> None:

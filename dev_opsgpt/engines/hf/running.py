@@ -26,8 +26,8 @@ class Running:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
-        # One number a token, from a source of its own: the same whatever else is in the batch.
-        self.random = random.Random(self.sampling.seed)  # noqa: S311
+        self._random = random.Random(self.sampling.seed)  # noqa: S311
+        self._drawn: tuple[int, float] = 0, 0.0
         self.counts: Counter[int] = Counter()
         self._seen: dict[int, None] | None = None
 
@@ -40,6 +40,13 @@ class Running:
     def pending(self) -> int:
         """How many tokens the model has to see before the next one is known; at least 1."""
         return len(self.tokens) - self.computed
+
+    def number(self) -> float:
+        """What decides about the next token: between 0 and 1, from a source of its own, so the same
+        whatever else is in the batch, and however often a step is repeated."""
+        if self._drawn[0] != len(self.tokens):
+            self._drawn = len(self.tokens), self._random.random()
+        return self._drawn[1]
 
     def seen(self) -> list[int]:
         """The distinct tokens of prompt and answer."""

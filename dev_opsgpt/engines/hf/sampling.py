@@ -1,8 +1,8 @@
 """The next token of each sequence of a batch, computed for all at once.
 
-The order is that of transformers' ``generate``: repetition penalty, then OpenAI's presence and
-frequency penalties and the bias, the constraint, temperature, top_k, top_p, min_p. The token is
-found in the cumulated probabilities by one number a sequence, from its own source.
+The order is that of transformers' ``generate``: the bias, repetition penalty with OpenAI's presence
+and frequency penalties, the constraint, temperature, top_k, top_p, min_p. The token is found in the
+cumulated probabilities by one number a sequence, from its own source.
 """
 
 from collections.abc import Sequence as Items
@@ -16,13 +16,17 @@ from dev_opsgpt.engines.hf.running import Running
 
 CANDIDATES = 256
 """How many of the likeliest tokens are sorted for top_p, if their mass suffices."""
+_IMPOSSIBLE = -9999.0
+"""What OpenAI says for the logarithm of 0, which JSON has no number for."""
+_LARGE = 1e30
+"""As large as a score may get by penalties."""
 _GREEDY = 1e-4
 """A temperature below is as good as 0, and would overflow."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A token; ``valid`` is False where the model's numbers were none."""
+    """A token; ``valid`` is False where the model's numbers were none, or left no choice."""
 
     token: int
     logprob: float
@@ -42,27 +46,27 @@ def choose(
     if hot:
         drawn = _draw(scores, [sequences[row] for row in hot], hot)
         tokens[_on(hot, scores.device)] = drawn
-    return _read(_report(raw, tokens, sequences), sequences)
+    return _read(_report(raw, scores, tokens, sequences), sequences)
 
 
 def adjusted(
     raw: torch.Tensor, sequences: Items[Running], masks: Items[NDArray[np.int32] | None]
 ) -> torch.Tensor:
-    """The scores after penalties, bias and constraint; ``raw`` stays as it is."""
+    """The scores after bias, penalties and constraint; ``raw`` stays as it is."""
     scores = raw
-    penalised = [(row, one) for row, one in enumerate(sequences) if _penalised(one)]
-    if penalised:
-        scores = _penalise(scores.clone(), penalised)
     biased = [
         (row, token, value)
         for row, one in enumerate(sequences)
         for token, value in one.sampling.logit_bias.items()
     ]
     if biased:
-        scores = scores.clone() if scores is raw else scores
+        scores = raw.clone()
         rows, ids, values = zip(*biased, strict=True)
         places = _on(rows, raw.device), _on(ids, raw.device)
         scores.index_put_(places, torch.tensor(values, device=raw.device), accumulate=True)
+    penalised = [(row, one) for row, one in enumerate(sequences) if _penalised(one)]
+    if penalised:
+        scores = _penalise(scores.clone() if scores is raw else scores, penalised)
     bound = [(row, mask) for row, mask in enumerate(masks) if mask is not None]
     if bound:
         scores = scores.clone() if scores is raw else scores
@@ -86,7 +90,11 @@ def _penalise(scores: torch.Tensor, penalised: Items[tuple[int, Running]]) -> to
         rows.append(np.full(len(seen), row))
         ids.append(np.array(seen, np.int64))
         counts.append(np.fromiter((one.counts[token] for token in seen), np.int64, len(seen)))
-        each = (given.repetition_penalty, given.frequency_penalty, given.presence_penalty)
+        each = (
+            max(given.repetition_penalty, 1 / _LARGE),
+            given.frequency_penalty,
+            given.presence_penalty,
+        )
         settings.append(np.broadcast_to(np.array(each, np.float32), (len(seen), 3)))
     whole = np.stack([np.concatenate(part) for part in (rows, ids, counts)])
     row, token, count = torch.from_numpy(whole).to(scores.device)
@@ -95,6 +103,8 @@ def _penalise(scores: torch.Tensor, penalised: Items[tuple[int, Running]]) -> to
     )
     values = scores[row, token]
     values = torch.where(values < 0, values * repetition, values / repetition)
+    # Finite, so that they can still be compared after the temperature.
+    values = values.clamp(-_LARGE, _LARGE)
     scores[row, token] = values - frequency * count - presence * (count > 0)
     return scores
 
@@ -113,7 +123,7 @@ def _draw(scores: torch.Tensor, sequences: list[Running], rows: list[int]) -> to
     """A token for each of the sequences, whose scores are the ``rows``."""
     device = scores.device
     settings = [
-        (s.temperature, s.top_p, s.min_p, one.random.random())
+        (s.temperature, s.top_p, s.min_p, one.number())
         for one, s in ((one, one.sampling) for one in sequences)
     ]
     temperature, top_p, min_p, number = torch.tensor(
@@ -181,7 +191,7 @@ def _find(weights: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
 
 
 def _report(
-    raw: torch.Tensor, tokens: torch.Tensor, sequences: Items[Running]
+    raw: torch.Tensor, scores: torch.Tensor, tokens: torch.Tensor, sequences: Items[Running]
 ) -> NDArray[np.float64]:
     """Sequences x (token, whether its numbers are valid, logprob, k ids, k logprobs): doubles hold
     ids exactly, and all goes over in one piece."""
@@ -190,7 +200,9 @@ def _report(
     k = min(k, raw.shape[1])
     report = torch.zeros(len(sequences), 3 + 2 * k, dtype=torch.float64, device=raw.device)
     report[:, 0] = tokens
-    report[:, 1] = ~raw.amax(-1).isnan()
+    report[:, 1] = raw.amax(-1).isfinite()
+    if scores is not raw:
+        report[:, 1] *= scores.amax(-1).isfinite()
     if wanted:
         place = _on(wanted, raw.device)
         logprobs = torch.log_softmax(raw[place], -1)
@@ -198,7 +210,7 @@ def _report(
         if k:
             values, ids = torch.topk(logprobs, k)
             parts += [ids.double(), values.double()]
-        report[place, 2:] = torch.cat(parts, 1)
+        report[place, 2:] = torch.cat(parts, 1).clamp(min=_IMPOSSIBLE)
     return report.cpu().numpy()
 
 

@@ -3,7 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool, Table
+from dev_opsgpt.engines.hf.blocks import BLOCK, BlockPool, Table, blocks_for
+from dev_opsgpt.engines.hf.ended import Ended
 from dev_opsgpt.engines.hf.running import Running
 
 WORTH_WAITING = 4 * BLOCK
@@ -27,10 +28,14 @@ class Work:
 
 @dataclass
 class Plan:
-    """One step: the work, and the sequences whose state has to go to make room."""
+    """One step: the work; the sequences whose state has to go to make room, those that run
+    (``preempted``) and those that have ended (``dropped``); and who goes on from whose state."""
 
     works: list[Work] = field(default_factory=list)
     preempted: list[Running] = field(default_factory=list)
+    dropped: list[Running] = field(default_factory=list)
+    heirs: list[tuple[Running, Running]] = field(default_factory=list)
+    """The one that has ended, and the one that goes on."""
 
 
 class Scheduler:
@@ -38,18 +43,30 @@ class Scheduler:
 
     Every running sequence that generates gets its token in every step. ``prefill_tokens`` are
     shared by those whose prompt is not through: a quarter is for the oldest, so that it ends, the
-    rest goes to the shortest first, so that a short one does not wait for a long one. With
-    ``whole`` a prompt is computed in one piece, one a step: for models that cannot go on from
-    inside of it, and that have to have room for all of the answer before they begin.
+    rest goes to the shortest first, so that a short one does not wait for a long one.
+
+    With ``states`` each sequence has a state of its own, of which the blocks are only the measure:
+    it has room for all of its answer before it begins, as it is not to be computed again, and when
+    it has ended its state is kept for a prompt that begins with it. There are never more than
+    ``parallel`` states. With ``whole`` a prompt is computed in one piece, one a step, and nothing
+    is kept: for models that cannot go on from inside of it.
     """
 
     def __init__(
-        self, pool: BlockPool, *, parallel: int, prefill_tokens: int, whole: bool = False
+        self,
+        pool: BlockPool,
+        *,
+        parallel: int,
+        prefill_tokens: int,
+        states: bool = False,
+        whole: bool = False,
     ) -> None:
         self._pool = pool
         self._parallel = parallel
         self._prefill_tokens = prefill_tokens
+        self._states = states
         self._whole = whole
+        self._ended = Ended()
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
 
@@ -64,6 +81,27 @@ class Scheduler:
             self._pool.close(sequence.table)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+
+    def end(self, sequence: Running) -> bool:
+        """Takes a sequence out that may be gone on from; whether its state has to be kept."""
+        kept = (
+            self._states
+            and not self._whole
+            and sequence in self.running
+            and self._ended.add(sequence)
+        )
+        if kept:
+            self.running.remove(sequence)
+            self._pool.trim(sequence.table, sequence.computed)
+        else:
+            self.remove(sequence)
+        return kept
+
+    def discard(self, sequence: Running) -> list[int]:
+        """Takes a running sequence out, of which nothing may stay. Gives the blocks to clear."""
+        gone = self._pool.discard(sequence.table)
+        self.remove(sequence)
+        return gone
 
     @property
     def empty(self) -> bool:
@@ -84,7 +122,7 @@ class Scheduler:
         """The next step; empty if there is nobody."""
         plan = Plan()
         self._make_room(plan)
-        self._admit()
+        self._admit(plan)
         prefilling = []
         for sequence in self.running:
             if sequence.pending == 1:
@@ -107,35 +145,55 @@ class Scheduler:
                 self.waiting.appendleft(youngest)
                 plan.preempted.append(youngest)
 
-    def _admit(self) -> None:
+    def _admit(self, plan: Plan) -> None:
         """Lets in who waits, in order, while there is room."""
         for sequence in list(self.waiting):
             if len(self.running) >= self._parallel:
                 return
             if self._comes_soon(sequence):
                 continue
-            length, spare = self._needs(sequence)
-            if not self._pool.room_for(sequence.tokens, length, spare):
+            if not self._let_in(sequence, plan):
                 return
             self.waiting.remove(sequence)
-            sequence.table, sequence.computed = self._pool.open(sequence.tokens, length)
             if sequence.cached is None:
                 sequence.cached = sequence.computed
             self.running.append(sequence)
 
+    def _let_in(self, sequence: Running, plan: Plan) -> bool:
+        """Gives it blocks, those of what it goes on from among them; False, and no change, where
+        there is no room."""
+        length, spare = self._needs(sequence)
+        if not self._pool.room_for(sequence.tokens, length, spare - self._ended.blocks):
+            return False
+        before = self._ended.take(sequence.tokens)
+        table = Table() if before is None else before.table
+        missing = blocks_for(length) - len(table.blocks)
+        while len(self._ended) and (
+            missing > self._pool.available or len(self.running) + len(self._ended) >= self._parallel
+        ):
+            oldest = self._ended.oldest()
+            self._pool.close(oldest.table)
+            plan.dropped.append(oldest)
+        if before is None:
+            sequence.table, sequence.computed = self._pool.open(sequence.tokens, length)
+        else:
+            self._pool.extend(table, length)
+            sequence.table, sequence.computed = table, before.computed
+            plan.heirs.append((before, sequence))
+        return True
+
     def _needs(self, sequence: Running) -> tuple[int, int]:
         """The tokens there has to be room for, and the blocks to be left then: one for each that
         runs, lest somebody is thrown out at once."""
-        if not self._whole:
+        if not self._states:
             return len(sequence.tokens), len(self.running)
-        # To its end: computed again in one piece, such a model says something else.
         length = sequence.prompt_length + sequence.sampling.max_tokens
         return min(length, self._pool.count * BLOCK), 0
 
     def _comes_soon(self, sequence: Running) -> bool:
         """Whether one that runs is about to compute more of this one's beginning than is known:
         then it waits, and takes that over."""
-        if self._whole or all(other.pending == 1 for other in self.running):
+        if self._states or all(other.pending == 1 for other in self.running):
             return False
         reach = len(self._pool.match(sequence.tokens)) * BLOCK + WORTH_WAITING
         beginning = sequence.tokens[:reach]

@@ -60,9 +60,7 @@ def _attempt(runner: Runner, works: Items[Work]) -> Outcome:
         try:
             mask = None if sequence.constraint is None else sequence.constraint.mask()
         except Exception as error:
-            log.exception("A constraint failed")
-            fault = InternalError(f"The grammar failed ({type(error).__name__}).")
-            outcome.failed.append((sequence, fault))
+            outcome.failed.append((sequence, _fault_of_grammar(error)))
             continue
         if mask is not None and not mask.any():
             outcome.chosen.append((sequence, None))
@@ -95,13 +93,19 @@ def go_on(sequence: Running, choice: Choice | None, limit: int) -> list[Token | 
             sequence.constraint.accept(choice.token)
             done = sequence.constraint.done
         except Exception as error:
-            log.exception("A constraint failed")
-            return [InternalError(f"The grammar failed ({type(error).__name__}).")]
+            return [_fault_of_grammar(error)]
         if done:
             return [token, Token(None, finish="stop")]
     if sequence.generated >= sequence.sampling.max_tokens or len(sequence.tokens) >= limit:
         token.finish = "length"
     return [token]
+
+
+def _fault_of_grammar(error: Exception) -> InternalError:
+    log.error("A constraint failed", exc_info=error)
+    if isinstance(error, InternalError):
+        return error
+    return InternalError(f"The grammar failed ({type(error).__name__}).")
 
 
 def _is_memory(error: Exception) -> bool:

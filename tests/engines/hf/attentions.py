@@ -99,6 +99,25 @@ def mamba() -> Any:
     )  # fmt: skip
 
 
+def mamba2() -> Any:
+    return _made(
+        hf.Mamba2Config(
+            vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8,
+            head_dim=8, n_groups=1, chunk_size=8, initializer_range=0.3, bos_token_id=None,
+            eos_token_id=None, pad_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def bamba() -> Any:
+    return _made(
+        hf.BambaConfig(
+            **_COMMON, attn_layer_indices=[1], mamba_n_heads=4, mamba_d_state=8, mamba_d_head=16,
+            mamba_chunk_size=8,
+        )
+    )  # fmt: skip
+
+
 def recurrent_gemma() -> Any:
     given = {**_COMMON, "num_hidden_layers": 3}
     return _made(hf.RecurrentGemmaConfig(**given, lru_width=32, attention_window_size=20))
@@ -119,9 +138,11 @@ BATCHED: dict[str, Callable[[], Any]] = {
     one.__name__: one for one in (llama, qwen2, qwen3, mistral, gemma2, gemma3, gpt_oss, gpt2)
 }
 APART: dict[str, Callable[[], Any]] = {
-    one.__name__: one for one in (bloom, mamba, recurrent_gemma, qwen3_next)
+    one.__name__: one for one in (bloom, mamba, mamba2, bamba, recurrent_gemma, qwen3_next)
 }
 ALL = BATCHED | APART
+WHOLE = {"mamba", "recurrent_gemma"}
+"""Those that cannot go on from inside of a prompt."""
 
 
 def loaded(model: Any, context: int = CONTEXT) -> LoadedModel:

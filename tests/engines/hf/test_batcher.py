@@ -60,11 +60,15 @@ def some(source: random.Random, least: int, most: int) -> list[int]:
 
 
 async def free_again(batcher: StepBatcher) -> None:
-    """Watches until the thread has let go of everything."""
-    pool = batcher._scheduler._pool
+    """Watches until the thread has let go of everything but the states that it keeps."""
+    scheduler = batcher._scheduler
     async with asyncio.timeout(10):
-        while pool.available < pool.count or not batcher._scheduler.empty:
+        while not scheduler.empty or (
+            scheduler._pool.available + scheduler._ended.blocks < scheduler._pool.count
+        ):
             await asyncio.sleep(0.001)
+    if scheduler._states:
+        assert len(batcher._runner._states) == len(scheduler._ended)  # type: ignore[attr-defined]
     assert batcher.running == 0
 
 
@@ -98,10 +102,60 @@ async def test_greedy_is_what_generate_gives_while_others_join_and_leave(name: s
             )
 
     async with started(model, cache_tokens=512) as batcher:
-        assert batcher._runner.whole_prompts == (name in tiny.APART)
+        assert batcher._runner.states == (name in tiny.APART)
+        assert batcher._runner.whole_prompts == (name in tiny.WHOLE)
         assert not batcher._runner.one_at_a_time
         await asyncio.gather(*(one(batcher, number) for number in range(14)))
         await free_again(batcher)
+
+
+async def test_a_prompt_of_one_token_begins_with_nothing_of_others() -> None:
+    """RecurrentGemma takes one token for a step that goes on, from what is in its layers."""
+    expected = tiny.generate(tiny.recurrent_gemma(), [5], 6)[0]
+    async with started(tiny.recurrent_gemma()) as batcher:
+        for _ in range(2):
+            assert ids(await answer(batcher, [5], greedy(6))) == expected
+            await answer(batcher, [7, 8, 9], greedy(3))
+
+
+@pytest.mark.parametrize("name", tiny.APART)
+async def test_what_was_computed_is_not_computed_again_for_each_token(name: str) -> None:
+    async with started(tiny.ALL[name](), prefill_tokens=8) as batcher:
+        sizes = watch_sizes(batcher)
+        await answer(batcher, list(range(1, 21)), greedy(5))
+        chunks = [20] if name in tiny.WHOLE else [8, 8, 4]
+        assert sizes == [*chunks, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["bloom", "mamba2", "qwen3_next"])
+async def test_the_next_turn_goes_on_from_the_state_of_the_last(name: str) -> None:
+    model = tiny.ALL[name]()
+    source = random.Random(8)
+    prompt, other = some(source, 40, 50), some(source, 40, 50)
+    async with started(model, parallel=2) as batcher:
+        first = await answer(batcher, prompt, greedy(10))
+        assert len(await answer(batcher, other, greedy(3))) == 3
+        turn = [*prompt, *ids(first), *some(source, 5, 9)]
+        sizes = watch_sizes(batcher)
+        found = await answer(batcher, turn, greedy(20))
+        assert found[0].cached == len(prompt) + 9
+        assert sizes[0] == len(turn) - len(prompt) - 9
+        assert ids(found) == tiny.generate(model, turn, 20)[0]
+        # It has gone on: nothing stands for its beginning any more.
+        assert (await answer(batcher, turn, greedy(1)))[0].cached == 0
+        # Of two that run at once no third state is kept.
+        await asyncio.gather(*(answer(batcher, [n, *other], greedy(3)) for n in (1, 2, 3)))
+        assert len(batcher._runner._states) <= 2  # type: ignore[attr-defined]
+
+
+def watch_sizes(batcher: StepBatcher) -> list[int]:
+    """The tokens of each forward from now on."""
+    sizes: list[int] = []
+    model = batcher._loaded.model
+    model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    return sizes
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])

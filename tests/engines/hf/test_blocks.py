@@ -87,6 +87,20 @@ def test_the_least_recently_used_goes_first_and_ends_before_beginnings() -> None
     assert len(pool.match(new)) == 1
 
 
+def test_what_is_discarded_is_known_no_more_but_to_who_holds_it() -> None:
+    pool = BlockPool(8)
+    said = tokens(2 * BLOCK + 1)
+    one, _ = pool.open(said, len(said))
+    pool.learn(one, said, len(said))
+    other, _ = pool.open([*said[:BLOCK], 900], BLOCK + 1)
+    own = one.blocks[1:]
+    assert pool.discard(one) == own
+    assert pool.match(said) == other.blocks[:1]
+    assert pool.available == 6
+    pool.close(other)
+    assert pool.available == 8
+
+
 def test_no_room_changes_nothing() -> None:
     pool = BlockPool(2)
     table = Table()

@@ -77,6 +77,24 @@ def test_a_rotation_that_changes_with_the_length(context: int, kind: type) -> No
     assert isinstance(chosen(model, context), kind)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["recurrent_gemma", "mamba", "qwen3_next", "mamba2"])
+def test_what_is_lost_between_pieces_of_a_prompt_is_noticed(name: str, dtype: torch.dtype) -> None:
+    runner = chosen(tiny.ALL[name]().to(dtype))
+    assert runner.whole_prompts == (name in tiny.WHOLE)
+    assert not runner.one_at_a_time
+
+
+def test_a_rotation_that_changes_keeps_prompts_whole() -> None:
+    model = tiny._made(
+        hf.LlamaConfig(
+            **{**tiny._COMMON, "max_position_embeddings": 64},
+            rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+        )
+    )
+    assert chosen(model).whole_prompts
+
+
 def test_a_token_takes_what_its_keys_and_values_take() -> None:
     runner = chosen(tiny.llama())
     assert runner.bytes_per_token == 2 * 2 * 2 * 8 * 4  # layers, both, heads, width, bytes

@@ -10,6 +10,7 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -137,7 +138,12 @@ def test_top_p_beyond_the_candidates_sorts_all() -> None:
 
 def test_a_seed_gives_the_same_whatever_is_beside_it() -> None:
     given = {"seed": 11, "temperature": 1.2, "top_p": 0.95}
-    alone = [choose(LOGITS[:1], [one], [None])[0].token for one in [running(**given)] * 8]
+    alone = []
+    one = running(**given)
+    for _ in range(8):
+        alone.append(choose(LOGITS[:1], [one], [None])[0].token)
+        assert choose(LOGITS[:1], [one], [None])[0].token == alone[-1]
+        one.append(alone[-1])
     beside = []
     one = running(**given)
     others = [running(top_k=3), running(temperature=0.0), running(min_p=0.5)]
@@ -146,6 +152,7 @@ def test_a_seed_gives_the_same_whatever_is_beside_it() -> None:
         asked = [*others[:place], one, *others[place:]]
         rows = torch.cat([LOGITS[1 : 1 + place], LOGITS[:1], LOGITS[1 + place :]])
         beside.append(choose(rows, asked, [None] * 4)[place].token)
+        one.append(beside[-1])
     assert alone == beside
     assert len(set(alone)) > 1
 
@@ -165,3 +172,53 @@ def test_values_that_are_no_numbers_are_said() -> None:
     rows[1, 3] = float("nan")
     found = choose(rows, [running(), running(top_p=0.5)], [None, None])
     assert [one.valid for one in found] == [True, False]
+    rows[0, 5] = float("inf")
+    assert not choose(rows, [running(), running()], [None, None])[0].valid
+
+
+def test_a_choice_of_nothing_is_said() -> None:
+    rows = LOGITS[:2].clone()
+    rows[:, 31] = float("-inf")
+    found = choose(rows, [running(), running(temperature=0.0)], [mask_of(31)] * 2)
+    assert [one.valid for one in found] == [False, False]
+
+
+def test_a_bias_is_part_of_what_the_repetition_penalty_sees() -> None:
+    bias = {1: 3.0, 9: -2.0}
+    one = running([1, 9], repetition_penalty=1.7, logit_bias=bias)
+    found = adjusted(LOGITS[:1], [one], [None])
+    biased = SequenceBiasLogitsProcessor([[[token], value] for token, value in bias.items()])
+    ids = torch.tensor([[1, 9]])
+    theirs = RepetitionPenaltyLogitsProcessor(1.7)(ids, biased(ids, LOGITS[:1].clone()))
+    torch.testing.assert_close(found, theirs)
+
+
+def test_an_impossible_token_has_a_log_probability_that_json_can_say() -> None:
+    rows = torch.full((1, WIDTH), float("-inf"))
+    rows[0, 3] = 0.0
+    (found,) = choose(rows, [running(logprobs=2)], [None])
+    assert found.token == 3
+    assert [value for _, value in found.top] == [0.0, -9999.0]
+
+
+def test_a_bias_against_every_token_is_one_against_none() -> None:
+    banned = running(temperature=0.0, logit_bias=dict.fromkeys(range(WIDTH), -100.0))
+    (found,) = choose(LOGITS[:1], [banned], [None])
+    assert found.token == int(LOGITS[0].argmax())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"top_p": 0.0},
+        {"top_k": 1},
+        {"min_p": 1.0},
+        {"temperature": 1e-4},
+        {"temperature": 2.0, "top_p": 1e-12, "top_k": 10**9, "min_p": 0.0},
+    ],
+)
+def test_extremes_take_the_likeliest(given: dict[str, float]) -> None:
+    asked = [running(**given), running(temperature=2.0)]
+    found = choose(LOGITS[:2], asked, [None, None])
+    assert found[0].token == int(LOGITS[0].argmax())
+    assert found[0].valid

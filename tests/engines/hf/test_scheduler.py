@@ -15,9 +15,16 @@ def sequence(length: int) -> Running:
 
 
 def scheduler(
-    blocks: int = 64, parallel: int = 8, prefill: int = 40, whole: bool = False
+    blocks: int = 64,
+    parallel: int = 8,
+    prefill: int = 40,
+    whole: bool = False,
+    states: bool = False,
 ) -> Scheduler:
-    return Scheduler(BlockPool(blocks), parallel=parallel, prefill_tokens=prefill, whole=whole)
+    pool = BlockPool(blocks, reuse=not states)
+    return Scheduler(
+        pool, parallel=parallel, prefill_tokens=prefill, states=states or whole, whole=whole
+    )
 
 
 def step(scheduler: Scheduler) -> Plan:
@@ -94,6 +101,101 @@ def test_whole_prompts_have_room_for_the_answer_before_they_begin() -> None:
         plan = step(made)
         assert len(plan.works) == 1
         assert not plan.preempted
+
+
+def test_prompts_of_models_with_states_come_in_chunks_and_have_room_for_the_answer() -> None:
+    made = scheduler(states=True, blocks=20)
+    made.add(sequence(90))
+    made.add(second := sequence(70))
+    assert [counts(step(made)) for _ in range(3)] == [[40], [40], [10]]
+    assert list(made.waiting) == [second]
+
+
+def continued(one: Running, more: int) -> Running:
+    return Running(one.tokens + sequence(more).tokens, Sampling(max_tokens=100))
+
+
+def test_a_state_is_handed_on_to_the_longest_beginning() -> None:
+    made = scheduler(states=True, parallel=3)
+    made.add(first := sequence(30))
+    step(made)
+    made.add(second := continued(first, 4))
+    step(made)
+    assert made.end(first)
+    assert made.end(second)
+    made.add(third := continued(second, 9))
+    plan = step(made)
+    assert plan.heirs == [(second, third)]
+    assert third.cached == len(second.tokens) - 1
+    assert counts(plan) == [10]
+    made.add(other := sequence(40))
+    assert step(made).heirs == []
+    assert other.cached == 0
+
+
+def test_there_are_no_more_states_than_may_run() -> None:
+    made = scheduler(states=True, parallel=2)
+    made.add(first := sequence(30))
+    step(made)
+    made.end(first)
+    made.add(sequence(5))
+    assert step(made).dropped == []
+    made.add(sequence(5))
+    assert step(made).dropped == [first]
+
+
+def test_what_has_ended_makes_room() -> None:
+    made = scheduler(states=True, blocks=12)
+    made.add(first := sequence(30))
+    step(made)
+    made.end(first)
+    made.add(second := sequence(90))
+    assert step(made).dropped == [first]
+    assert made.running == [second]
+
+
+@pytest.mark.parametrize("kept", [{"whole": True}, {"states": False}])
+def test_only_states_are_kept(kept: dict[str, bool]) -> None:
+    made = scheduler(**kept)
+    made.add(first := sequence(30))
+    step(made)
+    assert not made.end(first)
+    assert made.empty
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_turns_lose_no_block_and_no_state(seed: int) -> None:
+    source = random.Random(seed)
+    pool = BlockPool(40, reuse=False)
+    made = Scheduler(pool, parallel=4, prefill_tokens=30, states=True)
+    said, states = [sequence(9)], dict[Running, int]()
+    heirs = 0
+    for turn in range(2000):
+        if turn % 3 == 0:
+            begun = source.choice(said).tokens[: source.choice([20, 200])]
+            made.add(new := Running([*begun, *sequence(9).tokens], Sampling(max_tokens=50)))
+            said = [*said[-20:], new]
+        plan = step(made)
+        assert not plan.preempted
+        for one in plan.dropped:
+            del states[one]
+        for old, new in plan.heirs:
+            heirs += 1
+            assert new.tokens[: states[old]] == old.tokens[: states[old]]
+            states[new] = states.pop(old)
+        for work in plan.works:
+            assert states.get(work.sequence, 0) == work.start
+            states[work.sequence] = work.start + work.count
+        for one in made.everyone():
+            if source.random() < 0.02:
+                made.discard(one)
+                states.pop(one, None)
+            elif (one.generated >= 50 or source.random() < 0.1) and not made.end(one):
+                states.pop(one, None)
+        holding = {*made.running, *states}
+        assert len(holding) <= 4
+        assert pool.available == 40 - sum(len(one.table.blocks) for one in holding)
+    assert heirs
 
 
 def test_a_sequence_that_finds_no_room_waits() -> None:

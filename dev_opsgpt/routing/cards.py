@@ -52,8 +52,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model stands. ``loadable`` tells whether a request may wait for it; ``message`` says
-    why it waits or has failed, ``retry_after`` when to come again."""
+    """Where a model stands. ``loadable`` tells whether a request may wait for it; ``memory`` is
+    what its processes take, None until they have told; ``message`` says why it waits or has failed,
+    ``retry_after`` when to come again."""
 
     name: str
     names: tuple[str, ...]
@@ -63,7 +64,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float | None = None
     seconds: float | None = None
     replicas: int = 0
-    memory: int = 0
+    memory: int | None = None
     launchers: tuple[str, ...] = ()
     message: str = ""
     retry_after: float | None = None

@@ -36,13 +36,15 @@ class Use:
 class Resident:
     """A model on a launcher: its replicas, and what we are about with it. ``ordered`` while our
     order to load it is carried out, which then counts as much as its ``card`` says; ``leaving``
-    while it is being unloaded; ``target`` is the number of replicas that it is brought to, 0
+    while it is being unloaded; ``by_hand`` where somebody wants it to stay, whether or not a
+    request was first; ``target`` is the number of replicas that it is brought to, 0
     while nobody is about that."""
 
     card: Card
     parts: tuple[Part, ...] = ()
     since: float = 0.0
     demanded: bool = False
+    by_hand: bool = False
     ordered: bool = False
     leaving: bool = False
     target: int = 0
@@ -52,7 +54,12 @@ class Resident:
     @property
     def movable(self) -> bool:
         """Whether it may be unloaded without being asked for by name."""
-        return self.demanded or not self.card.stays
+        return (self.demanded and not self.by_hand) or not self.card.stays
+
+    @property
+    def stays_put(self) -> bool:
+        """Whether some replica of it is there, or comes, and is not being stopped."""
+        return any(part.state != "leaving" for part in self.parts)
 
     def replicas(self) -> int:
         """The replicas that it has, or is to have: one that has none is about to."""
@@ -120,12 +127,13 @@ class Residents:
             resident.card = host.cards.get(name, resident.card)
 
     def reserve(self, launcher: str, model: str, count: int, now: float) -> Resident:
-        """More replicas of a model are about to be started there: they count from now on."""
+        """More replicas of a model are about to be started there: they count from now on. Where it
+        was to be unloaded, it is not any more."""
         host = self.hosts[launcher]
         resident = host.residents.get(model)
         if resident is None:
             resident = host.residents[model] = Resident(host.cards[model], since=now, last=now)
-        resident.target = len(resident.parts) + count
+        resident.target, resident.leaving = len(resident.parts) + count, False
         return resident
 
     def gone(self, launcher: str) -> None:
@@ -181,6 +189,17 @@ class Residents:
                 if any(part.address == address for part in resident.parts):
                     return resident
         return None
+
+    def on(self, launcher: str, model: str) -> Resident | None:
+        """A model on a launcher."""
+        host = self.hosts.get(launcher)
+        return host.residents.get(model) if host is not None else None
+
+    def told(self, model: str) -> int | None:
+        """The memory that a model takes, as the workers tell it; None until all of them have."""
+        parts = [part for _, resident in self.of(model) for part in resident.parts]
+        told = [self.uses[p.address].memory for p in parts if p.address in self.uses]
+        return sum(told) if told and all(told) else None
 
     def of(self, model: str) -> Iterator[tuple[str, Resident]]:
         """The launchers that have a model."""

@@ -340,7 +340,7 @@ class World:
         residents = self.residency.residents
         assert set(residents.uses) == {p.address for p in self.processes if p.serves}
         assert self.residency._wishes.keys() <= models
-        assert self.residency._failures.keys() <= models
+        assert self.residency._failures._found.keys() <= models
         open_ = [client for client in self.clients if not client.answer]
         assert all(self.now - c.since < 2 * ROOM_TIMEOUT + 30 for c in open_), "a lost request"
         self.clients = open_

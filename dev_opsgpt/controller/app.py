@@ -118,7 +118,7 @@ def create_app(
     guard = Guard(options.secret, options.fastchat_workers, options.fastchat_clients)
     rng = rng or SystemRandom()
     locks = NamedLocks()
-    launchers = Launchers(lambda hello: loads.came(hello), lambda name: loads.left(name))
+    launchers = Launchers(lambda *told: loads.came(*told), lambda name: loads.left(name))
     registry = Registry(
         dispatcher(options.dispatch_method, rng),
         clock,

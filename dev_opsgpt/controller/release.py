@@ -113,7 +113,7 @@ class Releases:
 
     async def _stop(self, model: str, workers: Sequence[Worker], done: str) -> None:
         results = await asyncio.gather(
-            *(self._retirer.retire(worker, model) for worker in workers), return_exceptions=True
+            *(self._retirer.retire([worker], model) for worker in workers), return_exceptions=True
         )
         failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:

@@ -92,6 +92,23 @@ async def test_no_replica_goes_where_one_will_not() -> None:
         assert (await call(stack, "/unload_model", model_name="a"))["code"] == 200
 
 
+async def test_a_worker_that_is_away_for_a_moment_is_stopped_all_the_same() -> None:
+    """As one whose vLLM is being started again: it has left the table, and its process is there."""
+    async with running({}) as stack, played(stack, card("a")) as launcher:
+        assert (await ask(stack, "a")).status_code == 200
+        unload = asyncio.create_task(call(stack, "/unload_model", model_name="a"))
+
+        async def drains() -> bool:
+            return (await standing(stack, "a"))["phase"] == "unloading"
+
+        await until(drains, "it drains")
+        [worker] = launcher.workers["a"]
+        assert worker._registration is not None
+        await worker._registration.stop(returns=True)
+        assert (await unload)["code"] == 200
+        assert ("unload", "a") in launcher.orders
+
+
 async def test_what_somebody_loads_while_a_request_does_stays() -> None:
     async with running({}) as stack, played(stack, card("a", keep_alive=0.0)) as launcher:
         launcher.go.clear()

@@ -84,17 +84,17 @@ class ByHand:
             ]
             if not able:
                 raise NotDone(
-                    f"there is no room for {count} more of {model!r}: max_loaded_models or "
-                    "max_loaded_memory would be exceeded; unload something first"
+                    f"there is no room for {count} more of {model!r}: max_loaded_models, "
+                    "max_loaded_memory or max_loaded_gpu_memory would be exceeded; unload "
+                    "something first"
                 )
             launcher, _ = min(able, key=lambda one: one[1].replicas() + places[one[0]])
             places[launcher] += 1
         await _all(*(self._start(model, *place) for place in places.items()))
 
     def _room(self, model: str, host: Host, planned: int) -> bool:
-        replicas, memory = host.free(self._residents.uses)
-        size = host.size(model)
-        return planned + 1 <= replicas and (planned + 1) * size <= memory
+        need = host.need(host.cards[model], planned + 1)
+        return host.fits(self._residents.uses, [need])
 
     async def _start(self, model: str, launcher: str, count: int) -> None:
         orders = self._orders

@@ -8,6 +8,7 @@ from pathlib import Path
 from dev_opsgpt.config import ModelPlan, Settings
 from dev_opsgpt.config.plan import kind_of
 from dev_opsgpt.config.sizes import bytes_of
+from dev_opsgpt.launcher.plan import engine_of
 from dev_opsgpt.launcher.unit import Part as UnitPart
 from dev_opsgpt.launcher.unit import State, Unit
 from dev_opsgpt.launcher.units import ENDED, Units
@@ -31,8 +32,9 @@ def cards(settings: Settings, *, on_demand: bool = True) -> list[Card]:
 
 def bounds(settings: Settings) -> Bounds:
     """How much of them may be loaded at a time."""
-    memory = settings.max_loaded_memory
-    return Bounds(settings.max_loaded_models, None if memory is None else bytes_of(memory))
+    sizes = (settings.max_loaded_memory, settings.max_loaded_gpu_memory)
+    memory, gpu = (None if size is None else bytes_of(size) for size in sizes)
+    return Bounds(settings.max_loaded_models, memory, gpu)
 
 
 def _card(settings: Settings, name: str, loadable: bool) -> Card:
@@ -40,6 +42,8 @@ def _card(settings: Settings, name: str, loadable: bool) -> Card:
     own = settings.workers.get(name)
     keep = plan.worker.keep_alive
     keep = KEEP_ALIVE if keep is None else keep
+    size = size_of(plan)
+    gpu = gpu_size_of(plan, size) if settings.max_loaded_gpu_memory is not None else 0
     return Card(
         name=name,
         names=plan.served_names,
@@ -47,7 +51,9 @@ def _card(settings: Settings, name: str, loadable: bool) -> Card:
         keep_alive=keep if keep >= 0 else None,
         stays=own is None or own.keep_alive is None,
         replicas=plan.worker.replicas,
-        size=size_of(plan),
+        # What is on a GPU is not in the machine's memory too; what its process has comes out.
+        size=0 if gpu else size,
+        gpu=gpu,
     )
 
 
@@ -63,6 +69,14 @@ def size_of(plan: ModelPlan) -> int:
         return next((size for size in sizes if size), 0)
     except OSError:
         return 0
+
+
+def gpu_size_of(plan: ModelPlan, size: int) -> int:
+    """The bytes of the GPUs that a replica takes: as its entry says, else its weights' where it is
+    not told to run on the CPU. llama.cpp computes there."""
+    if plan.worker.gpu_memory is not None:
+        return bytes_of(plan.worker.gpu_memory)
+    return 0 if plan.worker.device == "cpu" or engine_of(plan) == "llama_cpp" else size
 
 
 def parts(units: Units, demanded: Collection[str], working: Collection[str]) -> list[Part]:

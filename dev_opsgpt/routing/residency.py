@@ -12,8 +12,8 @@ from typing import Literal
 
 from dev_opsgpt.routing.cards import Phase, Standing
 from dev_opsgpt.routing.failures import Failures
-from dev_opsgpt.routing.residents import Host, Resident, Residents
-from dev_opsgpt.routing.room import Need, Room
+from dev_opsgpt.routing.residents import Host, Need, Resident, Residents
+from dev_opsgpt.routing.room import Room
 
 # A wish that nobody repeats is forgotten after so long, unless its load is under way.
 WISH_LASTS = 30.0

@@ -2,12 +2,21 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dev_opsgpt.routing.cards import Bounds, Card, Part
 
 # A model that has just been loaded for a request is let alone for so long, until the request
 # has come and a beat has told of it.
 FRESH = 6.0
+
+
+class Need(NamedTuple):
+    """What something takes: replicas, and bytes of the machine's memory and of its GPUs'."""
+
+    replicas: int = 0
+    memory: int = 0
+    gpu: int = 0
 
 
 @dataclass
@@ -90,24 +99,27 @@ class Host:
         card = self.cards.get(model)
         return max(card.size if card is not None else 0, self.seen.get(model, 0))
 
-    def need(self, card: Card) -> tuple[int, int]:
-        """The replicas of a model that is loaded, and the memory that they take together."""
-        return card.replicas, card.replicas * self.size(card.name)
+    def need(self, card: Card, replicas: int | None = None) -> Need:
+        """What so many replicas of a model take together, those of a load where nobody says."""
+        count = card.replicas if replicas is None else replicas
+        return Need(count, count * self.size(card.name), count * card.gpu)
 
     def replicas(self) -> int:
         """The replicas that it has, or is to have."""
         return sum(resident.replicas() for resident in self.residents.values())
 
-    def free(self, uses: dict[str, Use], without: Collection[str] = ()) -> tuple[float, float]:
-        """The replicas and the memory that may still be loaded, were some models not there."""
-        there = {name: r for name, r in self.residents.items() if name not in without}
-        bounds = self.bounds
-        replicas = sum(r.replicas() for r in there.values())
-        memory = sum(r.memory(uses, self.size(name)) for name, r in there.items())
-        return (
-            float("inf") if bounds.replicas is None else bounds.replicas - replicas,
-            float("inf") if bounds.memory is None else bounds.memory - memory,
-        )
+    def fits(
+        self, uses: dict[str, Use], needs: Iterable[Need], without: Collection[str] = ()
+    ) -> bool:
+        """Whether there is room for all of it, were some models not there."""
+        there = [(name, r) for name, r in self.residents.items() if name not in without]
+        taken = [
+            Need(r.replicas(), r.memory(uses, self.size(name)), r.replicas() * r.card.gpu)
+            for name, r in there
+        ]
+        bounds = (self.bounds.replicas, self.bounds.memory, self.bounds.gpu)
+        sums = map(sum, zip(Need(), *taken, *needs, strict=True))
+        return all(most is None or used <= most for used, most in zip(sums, bounds, strict=True))
 
 
 class Residents:

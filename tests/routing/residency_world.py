@@ -173,8 +173,8 @@ class World:
         host = self.residency.residents.hosts[launcher]
         here = [p for p in self.processes if (p.launcher, p.model) == (launcher, model)]
         if count > 0:
-            replicas, memory = host.free(self.residency.residents.uses)
-            if not resident.parts or count > replicas or count * host.size(model) > memory:
+            need = host.need(host.cards[model], count)
+            if not resident.parts or not host.fits(self.residency.residents.uses, [need]):
                 return
             self.residency.residents.reserve(launcher, model, count, self.now)
             card = next(c for c in self.cards[launcher] if c.name == model)

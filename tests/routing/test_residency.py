@@ -158,6 +158,34 @@ def test_memory_is_what_files_have_then_what_was_seen() -> None:
     assert "max_loaded_memory" in standing.message
 
 
+def test_memory_of_gpus_has_a_bound_of_its_own() -> None:
+    scene = Scene(
+        card("a", gpu=40),
+        card("b", gpu=40),
+        card("c", gpu=40),
+        card("cpu"),
+        card("huge", gpu=30, replicas=4),
+        bounds=Bounds(memory=40, gpu=100),
+    )
+    scene.load("a")
+    scene.load("b")
+    scene.load("cpu")
+    for name in ("a", "b", "cpu"):
+        # What the process has is no matter for the GPU.
+        scene.beat(name, memory=12)
+    scene.now += 2
+    for name, served in (("a", 1), ("b", 2), ("cpu", 1)):
+        scene.beat(name, served=served)
+    (order,) = scene.want("c")
+    assert kinds([order]) == [("unload", "a")], "cpu is as idle, and takes nothing there"
+    scene.unloaded(order)
+    assert kinds(scene.residency.decide(scene.now)) == [("load", "c")]
+    assert scene.want("huge") == []
+    standing = scene.residency.standing("huge", scene.now)
+    assert standing is not None
+    assert "max_loaded_gpu_memory" in standing.message
+
+
 def test_what_takes_more_than_its_files_makes_others_go() -> None:
     scene = Scene(*map(card, "ab"), bounds=Bounds(memory=50))
     scene.load("a")

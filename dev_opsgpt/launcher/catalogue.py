@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from dev_opsgpt.config import ModelPlan, Settings
+from dev_opsgpt.config import ModelPlan, Settings, resolve_model_path
 from dev_opsgpt.config.plan import kind_of
 from dev_opsgpt.config.sizes import bytes_of
 from dev_opsgpt.launcher.plan import engine_of
@@ -58,14 +58,22 @@ def _card(settings: Settings, name: str, loadable: bool) -> Card:
 
 
 def size_of(plan: ModelPlan) -> int:
-    """The bytes of a model's weights on the disk; 0 where they are not there (yet)."""
-    if not isinstance(plan.path, Path):
+    """The bytes of a model's weights on the disk, its projector's too; 0 where they are not there
+    (yet)."""
+    local = plan.local
+    projector = local.mmproj_path if local is not None and local.model_type == "VL" else None
+    beside = 0 if projector is None else _size_at(resolve_model_path(projector))
+    return _size_at(plan.path) + beside
+
+
+def _size_at(path: Path | str | None) -> int:
+    if not isinstance(path, Path):
         return 0
     try:
-        if not plan.path.is_dir():
-            return plan.path.stat().st_size
+        if not path.is_dir():
+            return path.stat().st_size
         # A folder may hold the same weights in several forms: the engine reads one of them.
-        sizes = (sum(f.stat().st_size for f in plan.path.glob(form)) for form in _WEIGHTS)
+        sizes = (sum(f.stat().st_size for f in path.glob(form)) for form in _WEIGHTS)
         return next((size for size in sizes if size), 0)
     except OSError:
         return 0

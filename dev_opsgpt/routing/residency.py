@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from dev_opsgpt.routing.cards import Phase, Standing
+from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.failures import Failures
 from dev_opsgpt.routing.residents import Host, Need, Resident, Residents
 from dev_opsgpt.routing.room import Room
+from dev_opsgpt.routing.standing import standing_of
 
 # A wish that nobody repeats is forgotten after so long, unless its load is under way.
 WISH_LASTS = 30.0
@@ -35,7 +36,6 @@ class Order:
 
 @dataclass
 class _Wish:
-    since: float
     renewed: float
     by_hand: bool
     why: str = ""
@@ -63,7 +63,7 @@ class Residency:
         elif self._failures.of(model, now) is not None:
             return
         if wish is None:
-            self._wishes[model] = _Wish(now, now, by_hand)
+            self._wishes[model] = _Wish(now, by_hand)
         else:
             wish.renewed, wish.by_hand = now, wish.by_hand or by_hand
 
@@ -134,28 +134,14 @@ class Residency:
 
     def standing(self, model: str, now: float) -> Standing | None:
         """Where a model stands; None for one that no launcher knows."""
-        cards = [h.cards[model] for h in self.residents.hosts.values() if model in h.cards]
-        there = list(self.residents.of(model))
-        if not cards and not there:
-            return None
-        card = cards[0] if cards else there[0][1].card
-        phase, message, retry_after = self._phase(model, now)
-        loadable = any(self._able(model, by_hand=False)) and phase != "restarting"
-        part = next((p for _, r in there for p in r.parts if p.state == "starting"), None)
-        loading = part is not None and phase == "loading"
-        return Standing(
-            name=model,
-            names=card.names,
-            phase=phase,
-            loadable=loadable,
-            doing=part.doing if loading and part else "",
-            fraction=part.fraction if loading and part else None,
-            seconds=part.seconds if loading and part else None,
-            replicas=sum(p.state == "ready" for _, r in there for p in r.parts),
-            memory=self.residents.told(model),
-            launchers=tuple(launcher for launcher, _ in there),
-            message=message,
-            retry_after=retry_after,
+        wish = self._wishes.get(model)
+        return standing_of(
+            self.residents,
+            model,
+            loadable=any(self._able(model, by_hand=False)),
+            waits=wish.why if wish is not None else None,
+            failure=self._failures.of(model, now),
+            now=now,
         )
 
     def standings(self, now: float) -> list[Standing]:
@@ -169,21 +155,6 @@ class Residency:
     def wishes(self) -> int:
         """How many models are wanted and not there yet."""
         return len(self._wishes)
-
-    def _phase(self, model: str, now: float) -> tuple[Phase, str, float | None]:
-        there = [resident for _, resident in self.residents.of(model)]
-        if any(self.residents.ready(resident) for resident in there):
-            return "loaded", "", None
-        states = {part.state for r in there for part in r.parts if not r.leaving}
-        if any(r.ordered for r in there) or states & {"starting", "ready"}:
-            return "loading", "", None
-        if "restarting" in states:
-            return "restarting", "its process has died and is started again", None
-        if (wish := self._wishes.get(model)) is not None:
-            return "waiting", wish.why, None
-        if (failure := self._failures.of(model, now)) is not None:
-            return "failed", failure.message, failure.until - now
-        return ("unloading" if there else "unloaded"), "", None
 
     def _forget(self, now: float) -> None:
         known = {name for host in self.residents.hosts.values() for name in host.cards}

@@ -54,9 +54,15 @@ def test_sizes_are_those_of_the_weights(tmp_path: Path) -> None:
         "file": {"local_model_path": str(tmp_path / "one.gguf")},
         "folder": {"local_model_path": str(folder)},
         "hub": {"local_model_path": "owner/name"},
+        "sees": {
+            "local_model_path": str(tmp_path / "one.gguf"),
+            "model_type": "VL",
+            "mmproj_path": str(tmp_path / "eye.gguf"),
+        },
     }
+    (tmp_path / "eye.gguf").write_bytes(b"x" * 7)
     sizes = {name: card.size for name, card in found(llm_model_dict=models, LLM_MODELs=[]).items()}
-    assert sizes == {"file": 100, "folder": 50, "hub": 0}
+    assert sizes == {"file": 100, "folder": 50, "hub": 0, "sees": 107}
 
 
 def test_bounds() -> None:

@@ -132,8 +132,15 @@ def create_app(
     retirer = Retirer(registry, launchers, peers, options)
     loads = Loads(launchers, retirer, locks, options.start_timeout, clock)
     loads.tell(registry.models_changed)
+    residency = loads.residency
     releases = Releases(
-        registry, launchers, retirer, options.start_timeout, locks, loads.residency.held
+        registry,
+        launchers,
+        retirer,
+        options.start_timeout,
+        locks,
+        residency.held,
+        lambda name: residency.residents.resolve(name) or name,
     )
     table = routes(
         FastChatRoutes(registry, peers, guard),

@@ -92,6 +92,26 @@ async def test_no_replica_goes_where_one_will_not() -> None:
         assert (await call(stack, "/unload_model", model_name="a"))["code"] == 200
 
 
+async def test_one_thing_at_a_time_whatever_a_model_is_called() -> None:
+    cards = [card("a", names=("org/alias",))]
+    async with running({}) as stack, played(stack, *cards) as launcher:
+        launcher.delay = 0.05
+        assert (await ask(stack, "org/alias")).status_code == 200
+        busy = asyncio.create_task(ask(stack, "org/alias", "word " * 40))
+        await until(at_work(launcher, "a", 1), "a is at work")
+        release = asyncio.create_task(call(stack, "/release_worker", model_name="org/alias"))
+
+        async def drains() -> bool:
+            return bool((await stack.client.get("/health")).json()["models"]["org/alias"] == 0)
+
+        await until(drains, "it drains")
+        unload = await call(stack, "/unload_model", model_name="a")
+        assert (await busy).status_code == 200
+        assert ((await release)["code"], unload["code"]) == (200, 500)
+        assert "is not loaded" in unload["msg"], "by then it was released"
+        assert launcher.orders == [("load", "a"), ("unload", "a")]
+
+
 async def test_a_worker_that_is_away_for_a_moment_is_stopped_all_the_same() -> None:
     """As one whose vLLM is being started again: it has left the table, and its process is there."""
     async with running({}) as stack, played(stack, card("a")) as launcher:

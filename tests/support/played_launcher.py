@@ -83,7 +83,8 @@ class PlayedLauncher:
     async def add(self, model: str) -> None:
         """One more replica."""
         engine = ScriptedEngine(self.delay)
-        worker = await self.stack.add_worker(engine, model, launcher=self.name)
+        names = next(list(card.names) for card in self.cards if card.name == model)
+        worker = await self.stack.add_worker(engine, model, launcher=self.name, names=names)
         self.engines.setdefault(model, []).append(engine)
         self.workers.setdefault(model, []).append(worker)
 
@@ -113,8 +114,9 @@ class PlayedLauncher:
         return "done"
 
     async def stop_model(self, model: str, address: str | None) -> str:
-        self.released.append(model)
-        return await self.unload_model(model, address)
+        name = next(card.name for card in self.cards if model in (card.name, *card.names))
+        self.released.append(name)
+        return await self.unload_model(name, address)
 
     def loads(self) -> list[str]:
         """The models of which a load was ordered."""

@@ -101,6 +101,7 @@ FSCHAT_MODEL_WORKERS = {
 # more model the one that was idle for the longest leaves (docs/models.md).
 # MAX_LOADED_MODELS = 3
 # MAX_LOADED_MEMORY = "12GiB"
+# MAX_LOADED_GPU_MEMORY = "70GiB"
 
 # Shared by the parts of the service. Left out, each start makes a new one, which is enough for one
 # machine. Machines that work together need the same; OPSGPT_SECRET is the better place for it.

@@ -52,6 +52,7 @@ EFFECTS: Mapping[KeyPath, Effect] = {
     ("LOG_DIR",): Effect.RESTART,
     ("MAX_LOADED_MODELS",): Effect.IN_PLACE,
     ("MAX_LOADED_MEMORY",): Effect.IN_PLACE,
+    ("MAX_LOADED_GPU_MEMORY",): Effect.IN_PLACE,
     ("DRAIN_TIMEOUT",): Effect.IN_PLACE,
     ("FSCHAT_CONTROLLER", "host"): Effect.RESTART,
     ("FSCHAT_CONTROLLER", "port"): Effect.RESTART,
@@ -84,7 +85,7 @@ EFFECTS: Mapping[KeyPath, Effect] = {
 # What clients are told, and what `Settings.worker` adds to the worker's own.
 _NOT_THE_ENGINES = {"api_base_url", "api_key", "default_params"}
 # What tells how many there are, and when.
-_NOT_THE_WORKERS = {"replicas", "load_on_demand", "keep_alive"}
+_NOT_THE_WORKERS = {"replicas", "load_on_demand", "keep_alive", "gpu_memory"}
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ def _offer(settings: Settings, name: str) -> tuple[Any, ...] | None:
     """By what rules a local model is loaded and kept; None for one that is not there."""
     if name not in loadable_models(settings):
         return None
-    return (settings.worker(name).keep_alive,)
+    worker = settings.worker(name)
+    return worker.keep_alive, worker.gpu_memory
 
 
 def _attached(old: Settings, new: Settings) -> tuple[str, ...]:

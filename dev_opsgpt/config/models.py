@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dev_opsgpt.config.secrets import unwrap_secrets, wrap_secrets
+from dev_opsgpt.config.sizes import SIZE_PATTERN
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Device = Literal["auto", "cpu", "cuda", "mps", "npu", "xpu"]
@@ -130,6 +131,10 @@ class WorkerOptions(Section):
     """Seconds after its last request for which a local model stays loaded; -1: for ever. Left out:
     300 for a model that a request has loaded. What `LLM_MODELs` starts, and what somebody loads by
     hand, stays for ever unless the model's own entry has this key."""
+    gpu_memory: str | None = Field(default=None, pattern=SIZE_PATTERN)
+    """What a replica takes of the GPUs, weights and cache together, such as `"20GiB"`, to be
+    counted for `MAX_LOADED_GPU_MEMORY`; it holds nobody to that. Left out: the size of its files,
+    nothing for a model of llama.cpp or on the CPU."""
     n_ctx: int | None = Field(default=None, ge=1)
     """Context length in tokens. Left out: what the model was made for."""
     n_gpu_layers: int = Field(default=-1, ge=-1)

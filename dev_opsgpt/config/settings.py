@@ -85,6 +85,11 @@ class Settings(Section):
     )
     """Most memory that they take together, such as `"12GiB"` (also `GB`, `MiB`, `MB`): the size of
     a model's files, or what its process has if that is more. Left out: no bound."""
+    max_loaded_gpu_memory: str | None = Field(
+        default=None, pattern=SIZE_PATTERN, alias="MAX_LOADED_GPU_MEMORY"
+    )
+    """Most memory that they take of this machine's GPUs, all GPUs and all models together: what
+    `gpu_memory` says of each, else the size of its files. Left out: no bound."""
     drain_timeout: Seconds = Field(default=30.0, alias="DRAIN_TIMEOUT")
     """Seconds that running requests get to finish when a server stops."""
 

@@ -118,7 +118,7 @@ def create_app(
     guard = Guard(options.secret, options.fastchat_workers, options.fastchat_clients)
     rng = rng or SystemRandom()
     locks = NamedLocks()
-    launchers = Launchers(lambda hello: loads.came(hello), lambda name: loads.left(name))
+    launchers = Launchers(lambda *told: loads.came(*told), lambda name: loads.left(name))
     registry = Registry(
         dispatcher(options.dispatch_method, rng),
         clock,
@@ -132,8 +132,15 @@ def create_app(
     retirer = Retirer(registry, launchers, peers, options)
     loads = Loads(launchers, retirer, locks, options.start_timeout, clock)
     loads.tell(registry.models_changed)
+    residency = loads.residency
     releases = Releases(
-        registry, launchers, retirer, options.start_timeout, locks, loads.residency.held
+        registry,
+        launchers,
+        retirer,
+        options.start_timeout,
+        locks,
+        residency.held,
+        lambda name: residency.residents.resolve(name) or name,
     )
     table = routes(
         FastChatRoutes(registry, peers, guard),

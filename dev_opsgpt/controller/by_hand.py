@@ -26,13 +26,14 @@ class ByHand:
 
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
+        self._orders = loads.orders
         self._residents = loads.residency.residents
 
     async def unload(self, name: str) -> ReleaseReply:
         """Has a model leave until it is needed again; its answers in flight end."""
         try:
             model = self._loads.model(name)
-            async with self._loads.locks.hold([model]):
+            async with self._orders.locks.hold([model]):
                 done = await self._unload(model)
         except (NotDone, NotRetired, LauncherFailed, ModelNotFound) as error:
             return ReleaseReply(500, str(error))
@@ -45,7 +46,7 @@ class ByHand:
         """Starts or stops replicas of a model until there are so many."""
         try:
             model = self._loads.model(name)
-            async with self._loads.locks.hold([model]):
+            async with self._orders.locks.hold([model]):
                 done = await self._scale(model, replicas)
         except (NotDone, NotRetired, LauncherFailed, ModelNotFound) as error:
             return ReleaseReply(500, str(error))
@@ -61,7 +62,7 @@ class ByHand:
         for launcher in launchers:
             self._loads.residency.unload(model, launcher)
         orders = [Order("unload", launcher, model, "by hand") for launcher in launchers]
-        await _all(*(self._loads.take_away(order, only_idle=False) for order in orders))
+        await _all(*(self._orders.take_away(order, only_idle=False) for order in orders))
         return f"{model!r} unloaded"
 
     async def _scale(self, model: str, replicas: int) -> str:
@@ -83,36 +84,36 @@ class ByHand:
             ]
             if not able:
                 raise NotDone(
-                    f"there is no room for {count} more of {model!r}: max_loaded_models or "
-                    "max_loaded_memory would be exceeded; unload something first"
+                    f"there is no room for {count} more of {model!r}: max_loaded_models, "
+                    "max_loaded_memory or max_loaded_gpu_memory would be exceeded; unload "
+                    "something first"
                 )
             launcher, _ = min(able, key=lambda one: one[1].replicas() + places[one[0]])
             places[launcher] += 1
         await _all(*(self._start(model, *place) for place in places.items()))
 
     def _room(self, model: str, host: Host, planned: int) -> bool:
-        replicas, memory = host.free(self._residents.uses)
-        size = host.size(model)
-        return planned + 1 <= replicas and (planned + 1) * size <= memory
+        need = host.need(host.cards[model], planned + 1)
+        return host.fits(self._residents.uses, [need])
 
     async def _start(self, model: str, launcher: str, count: int) -> None:
-        loads = self._loads
+        orders = self._orders
         host = self._residents.hosts[launcher]
-        resident = self._residents.reserve(launcher, model, count, loads.clock())
-        seconds = loads.start_timeout
+        resident = self._residents.reserve(launcher, model, count, orders.clock())
+        seconds = orders.start_timeout
         try:
-            await loads.launchers.command(launcher, "start", model, None, seconds, replicas=count)
+            await orders.launchers.command(launcher, "start", model, None, seconds, replicas=count)
         finally:
             resident.target = 0
             if not resident.parts and host.residents.get(model) is resident:
                 del host.residents[model]
-        await loads.until(
+        await orders.until(
             lambda: all(p.address in self._residents.uses for p in resident.parts), seconds
         )
 
     async def _fewer(self, model: str, count: int) -> None:
         """The latest go first."""
-        table = self._loads.retirer.table
+        table = self._orders.retirer.table
         rows = [
             row
             for _, resident in self._residents.of(model)
@@ -121,8 +122,8 @@ class ByHand:
         ]
         if len(rows) < count:
             raise NotDone(f"{model!r} is being changed already; try again when it serves")
-        retire = self._loads.retirer.retire
-        await _all(*(retire(row, model, order="unload") for row in rows[-count:]))
+        retire = self._orders.retirer.retire
+        await _all(*(retire([row], model, order="unload") for row in rows[-count:]))
 
 
 async def _all(*work: Awaitable[None]) -> None:

@@ -44,11 +44,12 @@ class _Channel:
 
 
 class Launchers:
-    """The launchers that are connected now, by name. ``came`` and ``left`` are told of them."""
+    """The launchers that are connected now, by name. ``came`` and ``left`` are told of them;
+    the former also of one whose models have changed, which is then true."""
 
     def __init__(
         self,
-        came: Callable[[LauncherHello], None] = lambda hello: None,
+        came: Callable[[LauncherHello, bool], None] = lambda hello, changed: None,
         left: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._channels: dict[str, _Channel] = {}
@@ -65,7 +66,7 @@ class Launchers:
             older.end("connected anew")
         self._channels[hello.name] = channel
         logger.info("launcher connected: %r", hello.name)
-        self._came(hello)
+        self._came(hello, False)
         if self._closed:
             channel.end("was sent away")
         try:
@@ -85,7 +86,7 @@ class Launchers:
         if channel is None:
             return False
         channel.models = frozenset(hello.models)
-        self._came(hello)
+        self._came(hello, True)
         return True
 
     def connected(self, name: str | None) -> bool:

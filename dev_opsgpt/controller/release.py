@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dev_opsgpt.controller.launchers import LauncherFailed, Launchers
 from dev_opsgpt.controller.locks import NamedLocks
@@ -22,7 +22,8 @@ class Releases:
     """Carries out releases, those that concern the same model one after the other.
 
     A replacement starts the new model first, so a start that fails leaves the old one as it was.
-    ``locks`` are shared with others that change models; a model that is being stopped is ``held``.
+    ``locks`` are shared with others that change models, and are named as ``called`` gives for what
+    clients call a model; a model that is being stopped is ``held``.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Releases:
         start_timeout: float,
         locks: NamedLocks,
         held: set[str],
+        called: Callable[[str], str],
     ) -> None:
         self._registry = registry
         self._launchers = launchers
@@ -40,11 +42,12 @@ class Releases:
         self._start_timeout = start_timeout
         self._locks = locks
         self._held = held
+        self._called = called
 
     async def release(self, request: ReleaseRequest) -> ReleaseReply:
         """Does what is asked and tells how it went; it never raises for a failure."""
         names = {request.model_name, request.new_model_name or request.model_name}
-        async with self._locks.hold(names):
+        async with self._locks.hold(map(self._called, names)):
             try:
                 if not request.keep_origin:
                     self._held.add(request.model_name)
@@ -113,7 +116,7 @@ class Releases:
 
     async def _stop(self, model: str, workers: Sequence[Worker], done: str) -> None:
         results = await asyncio.gather(
-            *(self._retirer.retire(worker, model) for worker in workers), return_exceptions=True
+            *(self._retirer.retire([worker], model) for worker in workers), return_exceptions=True
         )
         failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:

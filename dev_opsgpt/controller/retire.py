@@ -1,8 +1,9 @@
-"""Taking one worker out of service: drain it, wait until it is empty, stop it."""
+"""Taking workers out of service: drain them, wait until they are empty, stop them."""
 
 import asyncio
 import logging
-from typing import Literal
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Literal
 
 from dev_opsgpt.controller.launchers import LauncherFailed, Launchers
 from dev_opsgpt.controller.options import ControllerOptions
@@ -20,12 +21,12 @@ LEAVE = 5.0
 
 
 class NotRetired(Exception):
-    """The worker is still in service; the message says why."""
+    """A worker is still in service; the message says why."""
 
 
 class Retirer:
-    """Takes workers out of service, each one either wholly or not at all. ``drain_timeout``, in
-    seconds, is the options' until it is set anew."""
+    """Takes workers out of service, those that are named together all or none. ``drain_timeout``,
+    in seconds, is the options' until it is set anew."""
 
     def __init__(
         self, registry: Registry, launchers: Launchers, peers: Peers, options: ControllerOptions
@@ -39,25 +40,42 @@ class Retirer:
 
     async def retire(
         self,
-        worker: Worker,
+        workers: Sequence[Worker],
         model: str,
         *,
         order: Literal["stop", "unload"] = "stop",
         only_idle: bool = False,
     ) -> None:
-        """Drains a worker, waits for its requests in flight, and stops it.
+        """Drains workers, waits for their requests in flight, and stops them once none has any.
 
-        If that fails, or is cancelled, the worker serves again. Raises ``NotRetired``, with
-        ``only_idle`` at once where there are requests in flight. ``unload`` stops it until it is
-        needed again.
+        Where one does not become empty, or this is cancelled, all of them serve again. So does one
+        whose process will not end; the others are gone then. Raises ``NotRetired``, with
+        ``only_idle`` at once where there are requests in flight. ``unload`` stops them until they
+        are needed again.
         """
-        self._registry.drain(worker.address)
+        for worker in workers:
+            self._registry.drain(worker.address)
         try:
-            await self._empty(worker, only_idle)
+            await _all_or_none(self._empty(worker, only_idle) for worker in workers)
+        except BaseException:
+            for worker in workers:
+                self._serve_again(worker)
+            raise
+        ended = (self._end(worker, model, order) for worker in workers)
+        for failure in await asyncio.gather(*ended, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
+
+    def _serve_again(self, worker: Worker) -> None:
+        """Unless it was draining before."""
+        if not worker.draining:
+            self._registry.drain(worker.address, False)
+
+    async def _end(self, worker: Worker, model: str, order: Literal["stop", "unload"]) -> None:
+        try:
             await self._stop(worker, model, order)
         except BaseException as error:
-            if not worker.draining:
-                self._registry.drain(worker.address, False)
+            self._serve_again(worker)
             if isinstance(error, LauncherFailed | PeerFailed):
                 raise NotRetired(f"{worker.address} was not stopped: {error}") from None
             raise
@@ -96,13 +114,26 @@ class Retirer:
         return status.queue_length, True
 
     async def _stop(self, worker: Worker, model: str, order: Literal["stop", "unload"]) -> None:
-        if self._left(worker):
+        connected = worker.launcher is not None and self._launchers.connected(worker.launcher)
+        # One that has left by itself may have its process still: vLLM's has, between two lives.
+        if self._left(worker) and not (connected and order == "unload"):
             return
         seconds = self.drain_timeout + self._options.stop_timeout
-        if worker.launcher is not None and self._launchers.connected(worker.launcher):
+        if worker.launcher is not None and connected:
             await self._launchers.command(worker.launcher, order, model, worker.address, seconds)
         else:
             await self._peers.release(worker, seconds)
 
     def _left(self, worker: Worker) -> bool:
         return self._registry.table.get(worker.address) is None
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Does all of it at the same time. What goes wrong first is raised, and ends the rest."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

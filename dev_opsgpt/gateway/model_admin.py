@@ -39,8 +39,8 @@ class ModelState(BaseModel):
     """Whether a request loads it."""
     replicas: int
     """Those that serve."""
-    memory: int
-    """Bytes that they take: what the processes have, at least what the files have."""
+    memory: int | None
+    """Bytes that their processes have; null until they have told."""
     launchers: list[str]
     """Where it is, or comes to be."""
     progress: ModelProgress | None

@@ -5,9 +5,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from dev_opsgpt.config import ModelPlan, Settings
+from dev_opsgpt.config import ModelPlan, Settings, resolve_model_path
 from dev_opsgpt.config.plan import kind_of
 from dev_opsgpt.config.sizes import bytes_of
+from dev_opsgpt.launcher.plan import engine_of
 from dev_opsgpt.launcher.unit import Part as UnitPart
 from dev_opsgpt.launcher.unit import State, Unit
 from dev_opsgpt.launcher.units import ENDED, Units
@@ -31,8 +32,9 @@ def cards(settings: Settings, *, on_demand: bool = True) -> list[Card]:
 
 def bounds(settings: Settings) -> Bounds:
     """How much of them may be loaded at a time."""
-    memory = settings.max_loaded_memory
-    return Bounds(settings.max_loaded_models, None if memory is None else bytes_of(memory))
+    sizes = (settings.max_loaded_memory, settings.max_loaded_gpu_memory)
+    memory, gpu = (None if size is None else bytes_of(size) for size in sizes)
+    return Bounds(settings.max_loaded_models, memory, gpu)
 
 
 def _card(settings: Settings, name: str, loadable: bool) -> Card:
@@ -40,6 +42,8 @@ def _card(settings: Settings, name: str, loadable: bool) -> Card:
     own = settings.workers.get(name)
     keep = plan.worker.keep_alive
     keep = KEEP_ALIVE if keep is None else keep
+    size = size_of(plan)
+    gpu = gpu_size_of(plan, size) if settings.max_loaded_gpu_memory is not None else 0
     return Card(
         name=name,
         names=plan.served_names,
@@ -47,22 +51,40 @@ def _card(settings: Settings, name: str, loadable: bool) -> Card:
         keep_alive=keep if keep >= 0 else None,
         stays=own is None or own.keep_alive is None,
         replicas=plan.worker.replicas,
-        size=size_of(plan),
+        # What is on a GPU is not in the machine's memory too; what its process has comes out.
+        size=0 if gpu else size,
+        gpu=gpu,
     )
 
 
 def size_of(plan: ModelPlan) -> int:
-    """The bytes of a model's weights on the disk; 0 where they are not there (yet)."""
-    if not isinstance(plan.path, Path):
+    """The bytes of a model's weights on the disk, its projector's too; 0 where they are not there
+    (yet)."""
+    local = plan.local
+    projector = local.mmproj_path if local is not None and local.model_type == "VL" else None
+    beside = 0 if projector is None else _size_at(resolve_model_path(projector))
+    return _size_at(plan.path) + beside
+
+
+def _size_at(path: Path | str | None) -> int:
+    if not isinstance(path, Path):
         return 0
     try:
-        if not plan.path.is_dir():
-            return plan.path.stat().st_size
+        if not path.is_dir():
+            return path.stat().st_size
         # A folder may hold the same weights in several forms: the engine reads one of them.
-        sizes = (sum(f.stat().st_size for f in plan.path.glob(form)) for form in _WEIGHTS)
+        sizes = (sum(f.stat().st_size for f in path.glob(form)) for form in _WEIGHTS)
         return next((size for size in sizes if size), 0)
     except OSError:
         return 0
+
+
+def gpu_size_of(plan: ModelPlan, size: int) -> int:
+    """The bytes of the GPUs that a replica takes: as its entry says, else its weights' where it is
+    not told to run on the CPU. llama.cpp computes there."""
+    if plan.worker.gpu_memory is not None:
+        return bytes_of(plan.worker.gpu_memory)
+    return 0 if plan.worker.device == "cpu" or engine_of(plan) == "llama_cpp" else size
 
 
 def parts(units: Units, demanded: Collection[str], working: Collection[str]) -> list[Part]:

@@ -71,6 +71,10 @@ class Channel:
             ok = True
         except CommandFailed as error:
             ok, message = False, str(error)
+        except Exception as error:
+            # Whoever waits for the answer must not do so in vain.
+            log.exception("%s of %r failed", command.type, command.model)
+            ok, message = False, f"the launcher failed: {type(error).__name__}: {error}"
         await self._reports.send()
         await self._reply(command, ok, message)
 

@@ -4,13 +4,16 @@ On a terminal a line that turns tells what is being waited for; elsewhere there 
 only, one an event. Quiet leaves out everything but trouble and the last word.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from dev_opsgpt.launcher.purpose import Purpose
 from dev_opsgpt.launcher.table import print_table
 
 
@@ -25,6 +28,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A model that can be asked, and what it is for."""
+
+    model: str
+    purpose: Purpose = "chat"
+
+
+@dataclass(frozen=True)
 class Closing:
     """The last word of a start. URLs; ``base_url`` is what clients are given."""
 
@@ -33,7 +44,14 @@ class Closing:
     controller: str
     logs: str
     needs_key: bool = False
-    example_model: str | None = None
+    example: Example | None = None
+
+
+_ASKED: dict[Purpose, tuple[str, dict[str, Any]]] = {
+    "chat": ("/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}),
+    "embeddings": ("/embeddings", {"input": "Hello!"}),
+    "rerank": ("/rerank", {"query": "Hello!", "documents": ["Good morning!", "Farewell!"]}),
+}
 
 
 class Terminal(Console):
@@ -95,9 +113,9 @@ class Display:
             self._print("")
             cells = [(row.model, row.served_by, row.worker, row.state) for row in closing.rows]
             print_table(self._console, ("model", "served by", "worker", "state"), cells)
-        if closing.base_url and closing.example_model:
+        if closing.base_url and closing.example:
             self._print("\nTry it:")
-            self._print(curl_line(closing))
+            self._print(curl_line(closing.base_url, closing.example, closing.needs_key))
         self._print("\nCtrl-C stops everything.")
 
     def _line(self, mark: str, style: str, text: str, hidden: bool) -> None:
@@ -108,15 +126,13 @@ class Display:
         self._console.print(Text(text, style=style), soft_wrap=True)
 
 
-def curl_line(closing: Closing) -> str:
-    """A command that asks a model, to be copied into a shell."""
-    key = ' -H "Authorization: Bearer $OPENAI_API_KEY"' if closing.needs_key else ""
-    model = (closing.example_model or "").replace("\\", "\\\\").replace('"', '\\"')
-    model = model.replace("'", "'\\''")
-    return (
-        f"curl {closing.base_url}/chat/completions{key} -H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
-    )
+def curl_line(base_url: str, example: Example, needs_key: bool = False) -> str:
+    """A command that asks a model for what it is for, to be copied into a shell."""
+    key = ' -H "Authorization: Bearer $OPENAI_API_KEY"' if needs_key else ""
+    path, fields = _ASKED[example.purpose]
+    body = json.dumps({"model": example.model, **fields}, ensure_ascii=False)
+    quoted = body.replace("'", "'\\''")
+    return f"curl {base_url}{path}{key} -H 'Content-Type: application/json' -d '{quoted}'"
 
 
 def _summary(closing: Closing) -> str:

@@ -1,7 +1,6 @@
 """The launcher on one machine: starts the processes in order, keeps them alive, stops them."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from dev_opsgpt.config import Settings, load_settings
 from dev_opsgpt.launcher.catalogue import bounds, parts
 from dev_opsgpt.launcher.channel import Channel
-from dev_opsgpt.launcher.client import CallFailed, Calls
+from dev_opsgpt.launcher.client import Calls
 from dev_opsgpt.launcher.display import Display
 from dev_opsgpt.launcher.force import InForce
 from dev_opsgpt.launcher.gateways import Gateways
@@ -22,6 +21,7 @@ from dev_opsgpt.launcher.models import Models
 from dev_opsgpt.launcher.outcomes import Journal
 from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.process import Process
+from dev_opsgpt.launcher.registered import registered
 from dev_opsgpt.launcher.reload import Reloader, Work
 from dev_opsgpt.launcher.report import Reporter, closing_of
 from dev_opsgpt.launcher.reports import Reports
@@ -30,8 +30,6 @@ from dev_opsgpt.launcher.units import Units
 from dev_opsgpt.launcher.watching import Fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
-REGISTER_TIMEOUT = 15.0
-POLL = 0.1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -156,13 +154,15 @@ class Launcher:
             self._show_waiting()
             await asyncio.gather(*(self._settle(unit) for unit in units))
         self._check_any_model()
-        registered = await self._registered()
+        known = await registered(
+            self._workers, self._calls, self._force.plan.gateway, len(self._units.of("gateway"))
+        )
         self._display.closing(
             closing_of(
                 self._force.settings,
                 self._force.plan,
                 self._units,
-                registered,
+                known,
                 str(self._logs),
                 self._force.cards(),
             )
@@ -183,39 +183,6 @@ class Launcher:
         usable = self._force.plan.attached or self._force.settings.gateway.llm_base_url
         if parts and not usable and all(part.state is State.FAILED for part in parts):
             raise StartFailed("No model could be started; see the lines above and the log files.")
-
-    async def _registered(self) -> set[str]:
-        """The workers that the controller and, where it is ours, the gateway know, once these are
-        all that serve or ``REGISTER_TIMEOUT`` is over."""
-        known: set[str] = set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REGISTER_TIMEOUT):
-                while True:
-                    with contextlib.suppress(CallFailed):
-                        known = {row.address for row in await self._calls.workers()}
-                        if await self._complete(known):
-                            break
-                    await asyncio.sleep(POLL)
-        return known
-
-    async def _complete(self, known: set[str]) -> bool:
-        serving = [
-            part
-            for part in self._workers()
-            if part.state is State.READY and part.worker is not None and part.worker.registers
-        ]
-        if not all(part.address in known for part in serving):
-            return False
-        if self._force.plan.gateway is None:
-            return True
-        names = {name for part in serving if part.worker for name in part.worker.names}
-        gateways = len(self._units.of("gateway"))
-        # Nobody can tell which of several gateways answers.
-        for _ in range(1 if gateways == 1 else 2 * gateways):
-            replicas = await self._calls.replicas(self._force.plan.gateway)
-            if not all(replicas.get(name) for name in names):
-                return False
-        return True
 
     def _workers(self) -> list[Part]:
         units = self._units.of("engine", "providers")

@@ -4,8 +4,9 @@ import time
 from collections.abc import Collection, Sequence
 
 from dev_opsgpt.config import Settings
-from dev_opsgpt.launcher.display import Closing, Display, Row
+from dev_opsgpt.launcher.display import Closing, Display, Example, Row
 from dev_opsgpt.launcher.plan import LaunchPlan, engine_name
+from dev_opsgpt.launcher.purpose import purpose_of
 from dev_opsgpt.launcher.unit import Part, State, Unit
 from dev_opsgpt.launcher.units import Units
 from dev_opsgpt.routing.cards import Card
@@ -87,8 +88,15 @@ def closing_of(
         controller=plan.controller,
         logs=logs,
         needs_key=bool(settings.gateway.api_keys),
-        example_model=usable[0] if usable else None,
+        example=_example(settings, usable[0]) if usable else None,
     )
+
+
+def _example(settings: Settings, name: str) -> Example:
+    """A request for the model that clients call so."""
+    plans = [settings.plan_for(model) for model in settings.startable_models()]
+    plan = next((plan for plan in plans if name in plan.served_names), None)
+    return Example(name, "chat" if plan is None else purpose_of(plan))
 
 
 def _state(part: Part, registered: Collection[str]) -> str:

@@ -17,8 +17,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     ``names`` are those that clients use. With ``on_demand`` a request loads it. ``keep_alive`` is
     how long it may be idle before it is unloaded, None for ever; that and eviction concern a
     model that ``stays`` only where a request has loaded it, not where somebody or the
-    configuration has. ``size`` is what one of its
-    ``replicas`` takes, as far as its files tell.
+    configuration has. ``size`` is what one of its ``replicas`` takes of the machine's memory, as
+    far as its files tell, ``gpu`` what it takes of the GPUs' together, as far as anybody has said.
     """
 
     name: str
@@ -28,13 +28,16 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     stays: bool = True
     replicas: int = 1
     size: int = 0
+    gpu: int = 0
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """The most that one launcher may have loaded: replicas, and bytes; None for no bound."""
+    """The most that one launcher may have loaded: replicas, bytes of the machine's memory, and
+    bytes of all its GPUs together; None for no bound."""
 
     replicas: int | None = None
     memory: int | None = None
+    gpu: int | None = None
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +55,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model stands. ``loadable`` tells whether a request may wait for it; ``message`` says
-    why it waits or has failed, ``retry_after`` when to come again."""
+    """Where a model stands. ``loadable`` tells whether a request may wait for it; ``memory`` is
+    what its processes take, None until they have told; ``message`` says why it waits or has failed,
+    ``retry_after`` when to come again."""
 
     name: str
     names: tuple[str, ...]
@@ -63,7 +67,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float | None = None
     seconds: float | None = None
     replicas: int = 0
-    memory: int = 0
+    memory: int | None = None
     launchers: tuple[str, ...] = ()
     message: str = ""
     retry_after: float | None = None

@@ -10,18 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from dev_opsgpt.routing.cards import Phase, Standing
-from dev_opsgpt.routing.residents import Host, Resident, Residents
-from dev_opsgpt.routing.room import Need, Room
+from dev_opsgpt.routing.cards import Standing
+from dev_opsgpt.routing.failures import Failures
+from dev_opsgpt.routing.residents import Host, Need, Resident, Residents
+from dev_opsgpt.routing.room import Room
+from dev_opsgpt.routing.standing import standing_of
 
 # A wish that nobody repeats is forgotten after so long, unless its load is under way.
 WISH_LASTS = 30.0
 WISH_BY_HAND_LASTS = 600.0
-# A model that did not load is not tried again for so long, twice as long with each failure.
-FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 300.0
-# What is refused since it can never fit is looked at again after so long.
-REFUSED_FOR = 5.0
 Claims = dict[str, list[Need]]
 """By launcher: what is kept there for those who came first."""
 
@@ -39,17 +36,9 @@ class Order:
 
 @dataclass
 class _Wish:
-    since: float
     renewed: float
     by_hand: bool
     why: str = ""
-
-
-@dataclass
-class _Failure:
-    message: str
-    until: float
-    pause: float = 0.0
 
 
 class Residency:
@@ -59,7 +48,7 @@ class Residency:
     def __init__(self) -> None:
         self.residents = Residents()
         self._wishes: dict[str, _Wish] = {}
-        self._failures: dict[str, _Failure] = {}
+        self._failures = Failures()
         self._room = Room(self.residents)
         self.held: set[str] = set()
 
@@ -68,11 +57,13 @@ class Residency:
         no request may, or what has failed a moment ago."""
         wish = self._wishes.get(model)
         if by_hand:
-            self._failures.pop(model, None)
-        elif self._failed(model, now) is not None:
+            self._failures.forgive([model])
+            for _, resident in self.residents.of(model):
+                resident.by_hand = True
+        elif self._failures.of(model, now) is not None:
             return
         if wish is None:
-            self._wishes[model] = _Wish(now, now, by_hand)
+            self._wishes[model] = _Wish(now, by_hand)
         else:
             wish.renewed, wish.by_hand = now, wish.by_hand or by_hand
 
@@ -93,7 +84,7 @@ class Residency:
         if resident is not None:
             resident.last, resident.touched = now, False
             resident.demanded = order.demanded
-        self._failures.pop(order.model, None)
+        self._failures.forgive([order.model])
         self._wishes.pop(order.model, None)
 
     def failed(self, order: Order, why: str, now: float, *, its_fault: bool = True) -> None:
@@ -104,65 +95,53 @@ class Residency:
             self.residents.hosts[order.launcher].residents.pop(order.model, None)
         if not its_fault:
             return
-        before = self._failures.get(order.model)
-        pause = FIRST_PAUSE if before is None else min(before.pause * 2, LONGEST_PAUSE)
-        self._failures[order.model] = _Failure(why, now + pause, max(pause, FIRST_PAUSE))
+        self._failures.add(order.model, why, now)
         self._wishes.pop(order.model, None)
 
     def unloaded(self, order: Order) -> None:
         """A model has left."""
-        host = self.residents.hosts.get(order.launcher)
-        resident = host.residents.get(order.model) if host is not None else None
+        resident = self.residents.on(order.launcher, order.model)
         # One that is not leaving is another, which has come in between.
-        if host is not None and resident is not None and resident.leaving:
-            del host.residents[order.model]
+        if resident is not None and resident.leaving:
+            del self.residents.hosts[order.launcher].residents[order.model]
 
     def kept(self, order: Order, now: float) -> None:
         """A model could not be unloaded: it was at work, or would not go."""
         if self._ended(order) is not None:
             self._room.keep(order.launcher, order.model, now)
 
+    def stands(self, order: Order) -> bool:
+        """Whether an order whose turn has come is still to be carried out."""
+        resident = self.residents.on(order.launcher, order.model)
+        if resident is None:
+            return False
+        return resident.ordered if order.kind == "load" else resident.leaving
+
     def unload(self, model: str, launcher: str) -> None:
-        """A model is being unloaded there because somebody has said so."""
+        """A model is being unloaded there because somebody has said so; nothing else is being done
+        with it. A load that was ordered does not stand any more."""
         self._wishes.pop(model, None)
-        resident = self.residents.hosts[launcher].residents.get(model)
+        resident = self.residents.on(launcher, model)
         if resident is not None:
-            resident.leaving = True
+            resident.ordered, resident.leaving = False, True
 
     def forgive(self, models: Iterable[str]) -> None:
         """Other settings are in force for these: what failed may work now, and what they took says
         little of what they will."""
         for model in models:
-            self._failures.pop(model, None)
+            self._failures.forgive([model])
             self.residents.seen.pop(model, None)
 
     def standing(self, model: str, now: float) -> Standing | None:
         """Where a model stands; None for one that no launcher knows."""
-        cards = [h.cards[model] for h in self.residents.hosts.values() if model in h.cards]
-        there = list(self.residents.of(model))
-        if not cards and not there:
-            return None
-        card = cards[0] if cards else there[0][1].card
-        phase, message, retry_after = self._phase(model, now)
-        loadable = any(self._able(model, by_hand=False)) and phase != "restarting"
-        part = next((p for _, r in there for p in r.parts if p.state == "starting"), None)
-        loading = part is not None and phase == "loading"
-        return Standing(
-            name=model,
-            names=card.names,
-            phase=phase,
-            loadable=loadable,
-            doing=part.doing if loading and part else "",
-            fraction=part.fraction if loading and part else None,
-            seconds=part.seconds if loading and part else None,
-            replicas=sum(p.state == "ready" for _, r in there for p in r.parts),
-            memory=sum(
-                r.memory(self.residents.uses, self.residents.hosts[launcher].size(model))
-                for launcher, r in there
-            ),
-            launchers=tuple(launcher for launcher, _ in there),
-            message=message,
-            retry_after=retry_after,
+        wish = self._wishes.get(model)
+        return standing_of(
+            self.residents,
+            model,
+            loadable=any(self._able(model, by_hand=False)),
+            waits=wish.why if wish is not None else None,
+            failure=self._failures.last(model),
+            now=now,
         )
 
     def standings(self, now: float) -> list[Standing]:
@@ -177,32 +156,6 @@ class Residency:
         """How many models are wanted and not there yet."""
         return len(self._wishes)
 
-    def _phase(self, model: str, now: float) -> tuple[Phase, str, float | None]:
-        there = [resident for _, resident in self.residents.of(model)]
-        if any(self.residents.ready(resident) for resident in there):
-            return "loaded", "", None
-        states = {part.state for r in there for part in r.parts if not r.leaving}
-        if any(r.ordered for r in there) or states & {"starting", "ready"}:
-            return "loading", "", None
-        if "restarting" in states:
-            return "restarting", "its process has died and is started again", None
-        if (wish := self._wishes.get(model)) is not None:
-            return "waiting", wish.why, None
-        if there:
-            return "unloading", "", None
-        if (failure := self._failures.get(model)) is not None:
-            # What was wrong is told until it is tried again, which a request may do then.
-            left = failure.until - now
-            return "failed", failure.message, left if left > 0 else None
-        told = (host.failures.get(model) for host in self.residents.hosts.values())
-        if message := next(filter(None, told), ""):
-            return "failed", message, None
-        return "unloaded", "", None
-
-    def _failed(self, model: str, now: float) -> _Failure | None:
-        failure = self._failures.get(model)
-        return failure if failure is not None and now < failure.until else None
-
     def _forget(self, now: float) -> None:
         known = {name for host in self.residents.hosts.values() for name in host.cards}
         for model, wish in list(self._wishes.items()):
@@ -210,10 +163,7 @@ class Residency:
             lasts = WISH_BY_HAND_LASTS if wish.by_hand else WISH_LASTS
             if not going_on and now - wish.renewed > lasts:
                 del self._wishes[model]
-        for model in [m for m in self._failures if m not in known]:
-            # One that is known again later has another configuration.
-            if now >= self._failures[model].until:
-                del self._failures[model]
+        self._failures.forget(known, now)
 
     def _able(self, model: str, *, by_hand: bool) -> Iterator[tuple[str, Host]]:
         """The launchers that may load a model."""
@@ -227,10 +177,14 @@ class Residency:
 
     def _meet(self, model: str, wish: _Wish, claims: Claims, now: float) -> list[Order]:
         there = [resident for _, resident in self.residents.of(model)]
-        if any(self.residents.ready(resident) for resident in there):
+        ready = [resident for resident in there if self.residents.ready(resident)]
+        if ready:
             del self._wishes[model]
+            for resident in ready:
+                # Whoever wants it is about to ask it.
+                resident.last = now
             return []
-        if any(r.ordered or (r.parts and not r.leaving) for r in there):
+        if any(r.ordered or (r.stays_put and not r.leaving) for r in there):
             return []
         if there:
             wish.why = "it is being unloaded"
@@ -281,9 +235,8 @@ class Residency:
         if any(self._room.ever(launcher, host.need(host.cards[model])) for launcher, host in able):
             wish.why = "there is no room for it: " + self._room.in_use(able[0][0])
             return []
-        self._failures[model] = _Failure(
-            self._room.too_large(able[0][0], able[0][1].cards[model]), now + REFUSED_FOR
-        )
+        launcher, host = able[0]
+        self._failures.refuse(model, self._room.too_large(launcher, host.cards[model]), now)
         del self._wishes[model]
         return []
 
@@ -314,8 +267,7 @@ class Residency:
         return orders
 
     def _ended(self, order: Order) -> Resident | None:
-        host = self.residents.hosts.get(order.launcher)
-        resident = host.residents.get(order.model) if host is not None else None
+        resident = self.residents.on(order.launcher, order.model)
         if resident is not None:
             resident.ordered = resident.leaving = False
         return resident

@@ -2,12 +2,21 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dev_opsgpt.routing.cards import Bounds, Card, Part
 
 # A model that has just been loaded for a request is let alone for so long, until the request
 # has come and a beat has told of it.
 FRESH = 6.0
+
+
+class Need(NamedTuple):
+    """What something takes: replicas, and bytes of the machine's memory and of its GPUs'."""
+
+    replicas: int = 0
+    memory: int = 0
+    gpu: int = 0
 
 
 @dataclass
@@ -36,13 +45,15 @@ class Use:
 class Resident:
     """A model on a launcher: its replicas, and what we are about with it. ``ordered`` while our
     order to load it is carried out, which then counts as much as its ``card`` says; ``leaving``
-    while it is being unloaded; ``target`` is the number of replicas that it is brought to, 0
+    while it is being unloaded; ``by_hand`` where somebody wants it to stay, whether or not a
+    request was first; ``target`` is the number of replicas that it is brought to, 0
     while nobody is about that."""
 
     card: Card
     parts: tuple[Part, ...] = ()
     since: float = 0.0
     demanded: bool = False
+    by_hand: bool = False
     ordered: bool = False
     leaving: bool = False
     target: int = 0
@@ -52,7 +63,12 @@ class Resident:
     @property
     def movable(self) -> bool:
         """Whether it may be unloaded without being asked for by name."""
-        return self.demanded or not self.card.stays
+        return (self.demanded and not self.by_hand) or not self.card.stays
+
+    @property
+    def stays_put(self) -> bool:
+        """Whether some replica of it is there, or comes, and is not being stopped."""
+        return any(part.state != "leaving" for part in self.parts)
 
     def replicas(self) -> int:
         """The replicas that it has, or is to have: one that has none is about to."""
@@ -84,24 +100,27 @@ class Host:
         card = self.cards.get(model)
         return max(card.size if card is not None else 0, self.seen.get(model, 0))
 
-    def need(self, card: Card) -> tuple[int, int]:
-        """The replicas of a model that is loaded, and the memory that they take together."""
-        return card.replicas, card.replicas * self.size(card.name)
+    def need(self, card: Card, replicas: int | None = None) -> Need:
+        """What so many replicas of a model take together, those of a load where nobody says."""
+        count = card.replicas if replicas is None else replicas
+        return Need(count, count * self.size(card.name), count * card.gpu)
 
     def replicas(self) -> int:
         """The replicas that it has, or is to have."""
         return sum(resident.replicas() for resident in self.residents.values())
 
-    def free(self, uses: dict[str, Use], without: Collection[str] = ()) -> tuple[float, float]:
-        """The replicas and the memory that may still be loaded, were some models not there."""
-        there = {name: r for name, r in self.residents.items() if name not in without}
-        bounds = self.bounds
-        replicas = sum(r.replicas() for r in there.values())
-        memory = sum(r.memory(uses, self.size(name)) for name, r in there.items())
-        return (
-            float("inf") if bounds.replicas is None else bounds.replicas - replicas,
-            float("inf") if bounds.memory is None else bounds.memory - memory,
-        )
+    def fits(
+        self, uses: dict[str, Use], needs: Iterable[Need], without: Collection[str] = ()
+    ) -> bool:
+        """Whether there is room for all of it, were some models not there."""
+        there = [(name, r) for name, r in self.residents.items() if name not in without]
+        taken = [
+            Need(r.replicas(), r.memory(uses, self.size(name)), r.replicas() * r.card.gpu)
+            for name, r in there
+        ]
+        bounds = (self.bounds.replicas, self.bounds.memory, self.bounds.gpu)
+        sums = map(sum, zip(Need(), *taken, *needs, strict=True))
+        return all(most is None or used <= most for used, most in zip(sums, bounds, strict=True))
 
 
 class Residents:
@@ -121,13 +140,19 @@ class Residents:
             resident.card = host.cards.get(name, resident.card)
 
     def reserve(self, launcher: str, model: str, count: int, now: float) -> Resident:
-        """More replicas of a model are about to be started there: they count from now on."""
+        """More replicas of a model are about to be started there: they count from now on. Where it
+        was to be unloaded, it is not any more."""
         host = self.hosts[launcher]
         resident = host.residents.get(model)
         if resident is None:
             resident = host.residents[model] = Resident(host.cards[model], since=now, last=now)
-        resident.target = len(resident.parts) + count
+        resident.target, resident.leaving = len(resident.parts) + count, False
         return resident
+
+    def failure(self, model: str) -> str:
+        """Why a model does not run that was to from the start, as a launcher tells; else empty."""
+        told = (host.failures.get(model) for host in self.hosts.values())
+        return next(filter(None, told), "")
 
     def gone(self, launcher: str) -> None:
         """A launcher has left. Its workers may serve on, but nothing can be decided on them."""
@@ -188,6 +213,17 @@ class Residents:
                 if any(part.address == address for part in resident.parts):
                     return resident
         return None
+
+    def on(self, launcher: str, model: str) -> Resident | None:
+        """A model on a launcher."""
+        host = self.hosts.get(launcher)
+        return host.residents.get(model) if host is not None else None
+
+    def told(self, model: str) -> int | None:
+        """The memory that a model takes, as the workers tell it; None until all of them have."""
+        parts = [part for _, resident in self.of(model) for part in resident.parts]
+        told = [self.uses[p.address].memory for p in parts if p.address in self.uses]
+        return sum(told) if told and all(told) else None
 
     def of(self, model: str) -> Iterator[tuple[str, Resident]]:
         """The launchers that have a model."""

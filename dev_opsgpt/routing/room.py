@@ -3,14 +3,11 @@
 from collections.abc import Collection, Iterable
 
 from dev_opsgpt.routing.cards import Card
-from dev_opsgpt.routing.residents import Residents
+from dev_opsgpt.routing.residents import Need, Residents
 
 # A model that turned out to be at work when it was to be unloaded is let alone for so long.
 BUSY_FOR = 1.0
 _GIB = 2**30
-
-Need = tuple[int, int]
-"""Replicas, and the bytes that they take together."""
 
 
 class Room:
@@ -26,11 +23,7 @@ class Room:
 
     def fits(self, launcher: str, needs: Iterable[Need], without: Collection[str] = ()) -> bool:
         """Whether there is room for all of it together, were some models not there."""
-        needs = tuple(needs)
-        replicas, memory = self._residents.hosts[launcher].free(self._residents.uses, without)
-        return sum(need[0] for need in needs) <= replicas and (
-            sum(need[1] for need in needs) <= memory
-        )
+        return self._residents.hosts[launcher].fits(self._residents.uses, needs, without)
 
     def idle(self, launcher: str, now: float) -> list[str]:
         """What may be unloaded, the least recently used first."""
@@ -77,6 +70,8 @@ class Room:
             most.append(f"at most {host.bounds.replicas} may be loaded")
         if host.bounds.memory is not None:
             most.append(f"at most {host.bounds.memory / _GIB:.2f} GiB")
+        if host.bounds.gpu is not None:
+            most.append(f"at most {host.bounds.gpu / _GIB:.2f} GiB of the GPUs' memory")
         return f"{', '.join(sorted(host.residents))} are in use, and {' and '.join(most)}"
 
     def too_large(self, launcher: str, card: Card) -> str:
@@ -85,10 +80,15 @@ class Room:
         bounds = host.bounds
         if bounds.replicas is not None and card.replicas > bounds.replicas:
             return f"it has {card.replicas} replicas, and max_loaded_models is {bounds.replicas}"
-        _, need = host.need(card)
-        if bounds.memory is not None and need > bounds.memory:
+        need = host.need(card)
+        if bounds.memory is not None and need.memory > bounds.memory:
             return (
-                f"it needs about {need / _GIB:.2f} GiB, and max_loaded_memory is "
+                f"it needs about {need.memory / _GIB:.2f} GiB, and max_loaded_memory is "
                 f"{bounds.memory / _GIB:.2f} GiB"
+            )
+        if bounds.gpu is not None and need.gpu > bounds.gpu:
+            return (
+                f"it needs about {need.gpu / _GIB:.2f} GiB of the GPUs' memory, and "
+                f"max_loaded_gpu_memory is {bounds.gpu / _GIB:.2f} GiB"
             )
         return "the models that always stay loaded leave no room for it"

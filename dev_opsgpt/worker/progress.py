@@ -9,8 +9,10 @@ Tell = Callable[[str, float | None], None]
 between 0 and 1, None where it cannot be told. May be called from any thread, as often as one
 likes."""
 
-# Seconds between two that are passed on, while the engine is at the same thing.
+# Seconds between two that are passed on, while the engine is at the same thing ...
 PAUSE = 0.25
+# ... and has not come further than this: one that tells little may say nothing more for long.
+STEP = 0.05
 
 
 @runtime_checkable
@@ -25,18 +27,21 @@ def silent(doing: str, fraction: float | None = None) -> None:
 
 
 class Thinned:
-    """A ``Tell`` that passes on what matters: another thing, or the same a while later."""
+    """A ``Tell`` that passes on what matters: another thing, or the same further on or a while
+    later."""
 
     def __init__(self, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
         self._tell = tell
         self._clock = clock
         self._doing = ""
+        self._fraction = 0.0
         self._next = 0.0
 
     def __call__(self, doing: str, fraction: float | None = None) -> None:
         """Takes one piece of news."""
         now = self._clock()
-        if doing == self._doing and now < self._next:
+        near = abs((fraction or 0.0) - self._fraction) < STEP
+        if doing == self._doing and near and now < self._next:
             return
-        self._doing, self._next = doing, now + PAUSE
+        self._doing, self._fraction, self._next = doing, fraction or 0.0, now + PAUSE
         self._tell(doing, fraction)

@@ -120,7 +120,7 @@ async def walked(folder: Path, seconds: float, seed: int) -> Counter[str]:
         MAX_LOADED_MODELS=MOST,
         environ={"OPSGPT__FSCHAT_OPENAI_API__ROUTES": '{"default": {"queue_timeout": 8}}'},
     ) as service:
-        await until(lambda: _listed(service) == set(NAMES), 20)
+        await until(lambda: _listed(service) == set(NAMES), 60)
         gateway, controller = service.children("gateway")[0], service.children("controller")[0]
         walk = Walk(service, random.Random(seed))
         await walk.ask("a")

@@ -53,6 +53,7 @@ OTHER: dict[KeyPath, Any] = {
     ("LOG_DIR",): "x",
     ("MAX_LOADED_MODELS",): 3,
     ("MAX_LOADED_MEMORY",): "3GiB",
+    ("MAX_LOADED_GPU_MEMORY",): "3GiB",
     ("DRAIN_TIMEOUT",): 1.0,
     ("FSCHAT_CONTROLLER", "host"): "127.0.0.2",
     ("FSCHAT_CONTROLLER", "port"): 1,
@@ -231,6 +232,7 @@ def test_attached_servers() -> None:
 def test_when_a_model_is_loaded_concerns_no_process() -> None:
     assert changed(**workers(b={"keep_alive": 5})) == Changes(offered=("b",))
     assert changed(**workers(a={"keep_alive": 5})) == Changes(offered=("a",))
+    assert changed(**workers(a={"gpu_memory": "1GiB"})) == Changes(offered=("a",))
     assert changed(**workers(b={"load_on_demand": False})) == Changes(offered=("b",))
     assert changed(**local(c={"local_model_path": "c.gguf"})) == Changes(offered=("c",))
     assert changed(**workers(cloud={"keep_alive": 5})) == Changes()
@@ -241,12 +243,12 @@ def test_every_option_of_a_model_counts(model: type[Section]) -> None:
     """Unless it is known not to: what a model is compared by is everything but a few keys."""
     told = {"api_base_url", "api_key"} if model is LocalModel else set()
     # By these the controller goes, not the worker.
-    told |= {"load_on_demand", "keep_alive"} if model is WorkerSettings else set()
+    told |= {"load_on_demand", "keep_alive", "gpu_memory"} if model is WorkerSettings else set()
     skipped = {"replicas", "local_model_path", "openai_server", "provider"}
     for key, field in fields_of(model).items():
         if key in skipped:
             continue
-        value = example(field.annotation, field.default)
+        value = "1GiB" if key == "gpu_memory" else example(field.annotation, field.default)
         if model is LocalModel:
             found = changed(**local(a={"local_model_path": "a.gguf", key: value}))
         elif model is OnlineModel:

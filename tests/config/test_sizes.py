@@ -27,5 +27,8 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="no size"):
         bytes_of(text)
-    with pytest.raises(ValueError, match="MAX_LOADED_MEMORY"):
-        Settings.model_validate({"MAX_LOADED_MEMORY": text})
+    for key in ("MAX_LOADED_MEMORY", "MAX_LOADED_GPU_MEMORY"):
+        with pytest.raises(ValueError, match=key):
+            Settings.model_validate({key: text})
+    with pytest.raises(ValueError, match="gpu_memory"):
+        Settings.model_validate({"FSCHAT_MODEL_WORKERS": {"a": {"gpu_memory": text}}})

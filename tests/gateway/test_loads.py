@@ -176,7 +176,7 @@ async def test_without_room_a_request_waits_and_is_told() -> None:
         busy = asyncio.create_task(ask(stack, "a", **words))
 
         async def at_work() -> bool:
-            return launcher.engines["a"].active == 1
+            return launcher.active("a") == 1
 
         await until(at_work, "a is at work")
         answer = await ask(stack, "b")

@@ -54,11 +54,43 @@ def test_sizes_are_those_of_the_weights(tmp_path: Path) -> None:
         "file": {"local_model_path": str(tmp_path / "one.gguf")},
         "folder": {"local_model_path": str(folder)},
         "hub": {"local_model_path": "owner/name"},
+        "sees": {
+            "local_model_path": str(tmp_path / "one.gguf"),
+            "model_type": "VL",
+            "mmproj_path": str(tmp_path / "eye.gguf"),
+        },
     }
+    (tmp_path / "eye.gguf").write_bytes(b"x" * 7)
     sizes = {name: card.size for name, card in found(llm_model_dict=models, LLM_MODELs=[]).items()}
-    assert sizes == {"file": 100, "folder": 50, "hub": 0}
+    assert sizes == {"file": 100, "folder": 50, "hub": 0, "sees": 107}
 
 
 def test_bounds() -> None:
     assert bounds(settings()) == Bounds()
     assert bounds(settings(MAX_LOADED_MODELS=2, MAX_LOADED_MEMORY="1.5GiB")) == Bounds(2, 3 * 2**29)
+
+
+def test_what_is_counted_for_the_gpus(tmp_path: Path) -> None:
+    for name in ("auto", "cpu", "said"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"x" * 30)
+    (tmp_path / "one.gguf").write_bytes(b"x" * 100)
+    keys: dict[str, Any] = {
+        "llm_model_dict": {
+            **{n: {"local_model_path": str(tmp_path / n)} for n in ("auto", "cpu", "said")},
+            "gguf": {"local_model_path": str(tmp_path / "one.gguf")},
+        },
+        "LLM_MODELs": [],
+        "FSCHAT_MODEL_WORKERS": {
+            "default": {"port": 20002},
+            "cpu": {"device": "cpu"},
+            "said": {"gpu_memory": "2KiB"},
+        },
+    }
+    plain = {name: (card.size, card.gpu) for name, card in found(**keys).items()}
+    assert plain == {"auto": (30, 0), "cpu": (30, 0), "said": (30, 0), "gguf": (100, 0)}
+    bound = found(**keys, MAX_LOADED_GPU_MEMORY="1MiB")
+    sizes = {name: (card.size, card.gpu) for name, card in bound.items()}
+    assert sizes == {"auto": (0, 30), "cpu": (30, 0), "said": (0, 2048), "gguf": (100, 0)}
+    assert bounds(settings(MAX_LOADED_GPU_MEMORY="1MiB")) == Bounds(gpu=2**20)

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from dev_opsgpt.launcher.display import Closing, Display, Row, Terminal, curl_line
+from dev_opsgpt.launcher.display import Closing, Display, Example, Row, Terminal, curl_line
 
 CLOSING = Closing(
     rows=[
@@ -14,7 +14,7 @@ CLOSING = Closing(
     base_url="http://127.0.0.1:8888/v1",
     controller="http://127.0.0.1:20001",
     logs="/var/log/opsgpt",
-    example_model="tiny-chat",
+    example=Example("tiny-chat"),
 )
 
 
@@ -64,7 +64,7 @@ def test_closing_table() -> None:
     assert "OpenAI API   http://127.0.0.1:8888/v1" in lines
     assert "tiny-chat  llama.cpp      http://127.0.0.1:20002  ready" in lines
     assert "example    ExampleWorker  http://127.0.0.1:21001  failed: no key" in lines
-    assert curl_line(CLOSING) in lines
+    assert curl_line("http://127.0.0.1:8888/v1", Example("tiny-chat")) in lines
 
 
 def test_closing_table_on_a_terminal() -> None:
@@ -77,8 +77,7 @@ def test_closing_table_on_a_terminal() -> None:
 
 @pytest.mark.parametrize("model", ["tiny-chat", "it's", 'a "b" \\ c'])
 def test_curl_line_survives_the_shell(model: str) -> None:
-    closing = Closing([], "http://h/v1", "c", "l", needs_key=True, example_model=model)
-    words = shlex.split(curl_line(closing))
+    words = shlex.split(curl_line("http://h/v1", Example(model), needs_key=True))
     assert json.loads(words[-1])["model"] == model
     assert "Authorization: Bearer $OPENAI_API_KEY" in words
 

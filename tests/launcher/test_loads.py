@@ -42,6 +42,8 @@ def test_what_is_declared_is_shown_and_listed(service: Service) -> None:
     assert "is loaded by its first request" in service.said
     names = until(lambda: len(listed(service)) == 3 and listed(service), "the gateway knows")
     assert names == {"a": "unloaded", "gone": "unloaded", "tiny-chat": "loaded"}
+    (row,) = (x.split() for x in run(service, "models", "--status").splitlines() if "tiny" in x)
+    assert row[3] == "-" or int(row[3]) > 20, "no figure, or more than the file's 5 MiB"
 
 
 def test_a_request_loads_a_model(service: Service) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from dev_opsgpt.config import Settings, load_settings
 from dev_opsgpt.engines.vllm.options import VllmOptions
 from dev_opsgpt.launcher.vllm import vllm_options
 from tests.support.processes import gone
-from tests.support.service import Service, serving
+from tests.support.service import Service, serving, until
 from tests.support.vllm_standin import install, model
 
 MODEL = "tiny-chat"
@@ -91,6 +92,42 @@ async def test_the_service_with_a_model_of_vllm(tmp_path: Path) -> None:
         assert "api_server.py:1] key ***" in service.logs()
         await service.release(MODEL)
         assert gone([worker, guardian, server], 10)
+
+
+async def test_a_model_of_vllm_that_loads_when_it_is_needed(tmp_path: Path) -> None:
+    """A client and an admin see what vLLM is at; idle it goes, with all its processes."""
+    gate = tmp_path / "gate"
+    worker = {
+        "vllm_python": str(install(tmp_path / "standin")),
+        "engine_args": {"hold": str(gate)},
+        "keep_alive": 1,
+    }
+    fields = {
+        "LLM_MODEL": "",
+        "LLM_MODELs": [],
+        "llm_model_dict": {},
+        "VLLM_MODEL_DICT": {MODEL: str(model(tmp_path / "model"))},
+        "FSCHAT_MODEL_WORKERS": {MODEL: worker},
+    }
+    with serving(tmp_path, **fields) as service:
+        await until(lambda: shown(service)["status"] == "unloaded", 20)
+        asked = asyncio.create_task(says(service, "a b"))
+        half = {"phase": "loading the weights", "fraction": 0.5}
+        await until(lambda: half.items() <= shown(service).get("progress", {}).items(), 20)
+        gate.touch()
+        assert await asked == "a b"
+        [process] = service.children("engine", MODEL)
+        [guardian] = process.children()
+        held = [process, guardian, *guardian.children()]
+        await until(lambda: shown(service)["status"] == "unloaded", 20)
+        assert await asyncio.to_thread(gone, held, 10)
+        assert service.workers() == []
+
+
+def shown(service: Service) -> dict[str, Any]:
+    """What clients are told of the model."""
+    found = httpx.get(f"{service.gateway}/v1/models").json()["data"]
+    return next((one for one in found if one["id"] == MODEL), {"status": "unknown"})
 
 
 async def says(service: Service, text: str) -> str:

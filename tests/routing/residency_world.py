@@ -56,8 +56,19 @@ class Task:
 
 
 @dataclass
+class Scaling:
+    """Somebody has more replicas of a model started on a launcher, or some of them stopped."""
+
+    model: str
+    launcher: str
+    coming: list[Process]
+    leaving: list[Process]
+
+
+@dataclass
 class World:
-    """All of it. ``lost_orders`` counts what a launcher's leaving has cut short."""
+    """All of it. Of the orders about one model each waits in ``queue`` for its turn; ``locked`` are
+    the models that something is being done with."""
 
     random: Random
     cards: dict[str, list[Card]]
@@ -69,6 +80,8 @@ class World:
     processes: list[Process] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
+    queue: list[Order] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     away: dict[str, float] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
@@ -113,6 +126,8 @@ class World:
         for task in [task for task in self.tasks if task.order.launcher == name]:
             self.tasks.remove(task)
             self.fail_lost(task)
+        for scaling in [scaling for scaling in self.scalings if scaling.launcher == name]:
+            self.scaled(scaling)
 
     def fail_lost(self, task: Task) -> None:
         """What becomes of an order whose launcher has left."""
@@ -123,14 +138,62 @@ class World:
         else:
             self.residency.kept(task.order, self.now)
 
+    @property
+    def locked(self) -> set[str]:
+        """The models that something is being done with."""
+        return {t.order.model for t in self.tasks} | {s.model for s in self.scalings}
+
     def unload(self, model: str) -> None:
-        """Somebody unloads a model by hand, wherever it is and nothing else is about it."""
-        for launcher, resident in list(self.residency.residents.of(model)):
-            if not resident.ordered and not resident.leaving and launcher not in self.away:
-                self.residency.unload(model, launcher)
-                order = Order("unload", launcher, model, "by hand")
-                self.begin(order)
-                self.counts["by hand"] += 1
+        """Somebody unloads a model by hand, wherever it is. An order that has not had its turn is
+        called off by that."""
+        if model in self.locked:
+            return
+        for launcher, _ in list(self.residency.residents.of(model)):
+            self.residency.unload(model, launcher)
+            self.start(Order("unload", launcher, model, "by hand"))
+            self.counts["by hand"] += 1
+
+    def keep(self, model: str) -> None:
+        """Somebody has a model loaded, or kept that a request has loaded. Launchers know that at
+        once, if they are there."""
+        if self.away:
+            return
+        self.residency.want(model, self.now, by_hand=True)
+        for process in self.processes:
+            if process.model == model:
+                process.demanded = False
+        self.counts["kept by hand"] += 1
+
+    def scale(self, model: str, count: int) -> None:
+        """Somebody has ``count`` more replicas of a model that is loaded, or fewer."""
+        found = list(self.residency.residents.of(model))
+        if model in self.locked or not found:
+            return
+        launcher, resident = found[0]
+        host = self.residency.residents.hosts[launcher]
+        here = [p for p in self.processes if (p.launcher, p.model) == (launcher, model)]
+        if count > 0:
+            need = host.need(host.cards[model], count)
+            if not resident.parts or not host.fits(self.residency.residents.uses, [need]):
+                return
+            self.residency.residents.reserve(launcher, model, count, self.now)
+            card = next(c for c in self.cards[launcher] if c.name == model)
+            coming = [self.spawn(card, launcher, 1.0, here[0].demanded) for _ in range(count)]
+            self.scalings.append(Scaling(model, launcher, coming, []))
+        elif len(here) > -count:
+            for process in here[count:]:
+                process.draining = True
+            self.scalings.append(Scaling(model, launcher, [], here[count:]))
+        self.counts["scaled"] += 1
+
+    def scaled(self, scaling: Scaling) -> None:
+        """A scaling has ended, as far as it went."""
+        self.scalings.remove(scaling)
+        for process in scaling.leaving:
+            process.draining = False
+        resident = self.residency.residents.on(scaling.launcher, scaling.model)
+        if resident is not None and scaling.coming:
+            resident.target = 0
 
     def pass_time(self, seconds: float) -> None:
         """Lets time pass in small steps, and checks after each."""
@@ -156,14 +219,27 @@ class World:
             for name in self.cards:
                 self.report(name)
         for order in self.residency.decide(self.now):
-            self.begin(order)
+            assert order.launcher not in self.away, "an order to a launcher that is away"
+            self.counts[order.kind] += 1
+            self.queue.append(order)
+        self.take_turns()
+        self.scale_on()
 
-    def begin(self, order: Order) -> None:
+    def take_turns(self) -> None:
+        """Begins the orders whose models nothing else is being done with."""
+        for order in list(self.queue):
+            if order.model not in self.locked:
+                self.queue.remove(order)
+                if self.residency.stands(order):
+                    self.start(order)
+
+    def start(self, order: Order) -> None:
         """The controller has an order carried out."""
-        assert order.launcher not in self.away, "an order to a launcher that is away"
-        self.counts[order.kind] += 1
         if order.kind == "unload":
-            for process in self.of(order):
+            found = self.of(order)
+            wanted = any(not process.demanded for process in found)
+            assert order.why == "by hand" or not wanted, "somebody wants it to stay"
+            for process in found:
                 process.draining = True
             self.tasks.append(Task(order, self.now + SETTLE))
             return
@@ -171,16 +247,33 @@ class World:
         card = next(c for c in self.cards[order.launcher] if c.name == order.model)
         seconds = self.random.uniform(0.2, 4)
         for _ in range(card.replicas):
-            self._number += 1
-            address = f"http://{order.launcher}:{self._number}"
-            ready = self.now + seconds
-            # What a model really takes is not what its files have, and comes out with the first.
-            size = int(card.size * self.real.get(card.name, 1.0))
-            self.processes.append(
-                Process(card.name, address, order.launcher, size, ready, order.demanded)
-            )
+            self.spawn(card, order.launcher, seconds, order.demanded)
         self.tasks.append(Task(order, self.now + seconds))
         self.check_memory(order.launcher)
+
+    def spawn(self, card: Card, launcher: str, seconds: float, demanded: bool) -> Process:
+        """A launcher starts a process, which serves after so many seconds."""
+        self._number += 1
+        address = f"http://{launcher}:{self._number}"
+        # What a model really takes is not what its files have, and comes out with the first.
+        size = int(card.size * self.real.get(card.name, 1.0))
+        made = Process(card.name, address, launcher, size, self.now + seconds, demanded)
+        self.processes.append(made)
+        return made
+
+    def scale_on(self) -> None:
+        """Replicas that were started serve, those that are to go end when they are empty."""
+        for scaling in list(self.scalings):
+            for process in [p for p in scaling.leaving if not p.in_flight]:
+                scaling.leaving.remove(process)
+                if process in self.processes:
+                    self.end(process)
+            coming = [p for p in scaling.coming if p in self.processes]
+            for process in [p for p in coming if p.ready <= self.now and not p.serves]:
+                self.begin_to_serve(process)
+            if not scaling.leaving and all(process.serves for process in coming):
+                self.report(scaling.launcher)
+                self.scaled(scaling)
 
     def check_memory(self, launcher: str) -> None:
         """Nothing is loaded for which there is no room, by all that can be known."""
@@ -221,6 +314,10 @@ class World:
             self.begin_to_serve(process)
         self.report(order.launcher)
         self.residency.loaded(order, self.now)
+        resident = self.residency.residents.on(order.launcher, order.model)
+        if resident is not None and resident.by_hand:
+            for process in found:
+                process.demanded = False
 
     def begin_to_serve(self, process: Process) -> None:
         """A process registers; its memory is told with the first beat."""
@@ -283,6 +380,7 @@ class World:
     def late_ready(self) -> None:
         """Processes whose order was cut short start to serve by themselves."""
         ordered = {(t.order.launcher, t.order.model) for t in self.tasks}
+        ordered |= {(s.launcher, s.model) for s in self.scalings}
         for process in self.processes:
             due = not process.serves and process.ready <= self.now
             if due and (process.launcher, process.model) not in ordered:
@@ -340,7 +438,7 @@ class World:
         residents = self.residency.residents
         assert set(residents.uses) == {p.address for p in self.processes if p.serves}
         assert self.residency._wishes.keys() <= models
-        assert self.residency._failures.keys() <= models
+        assert self.residency._failures._found.keys() <= models
         open_ = [client for client in self.clients if not client.answer]
         assert all(self.now - c.since < 2 * ROOM_TIMEOUT + 30 for c in open_), "a lost request"
         self.clients = open_

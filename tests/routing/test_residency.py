@@ -3,7 +3,8 @@
 from typing import Any
 
 from dev_opsgpt.routing.cards import Bounds, Card, Part
-from dev_opsgpt.routing.residency import FIRST_PAUSE, Order, Residency
+from dev_opsgpt.routing.failures import FIRST_PAUSE
+from dev_opsgpt.routing.residency import Order, Residency
 from dev_opsgpt.routing.residents import FRESH
 
 HERE = "here"
@@ -155,6 +156,34 @@ def test_memory_is_what_files_have_then_what_was_seen() -> None:
     assert standing is not None
     assert standing.phase == "failed", "it never fits"
     assert "max_loaded_memory" in standing.message
+
+
+def test_memory_of_gpus_has_a_bound_of_its_own() -> None:
+    scene = Scene(
+        card("a", gpu=40),
+        card("b", gpu=40),
+        card("c", gpu=40),
+        card("cpu"),
+        card("huge", gpu=30, replicas=4),
+        bounds=Bounds(memory=40, gpu=100),
+    )
+    scene.load("a")
+    scene.load("b")
+    scene.load("cpu")
+    for name in ("a", "b", "cpu"):
+        # What the process has is no matter for the GPU.
+        scene.beat(name, memory=12)
+    scene.now += 2
+    for name, served in (("a", 1), ("b", 2), ("cpu", 1)):
+        scene.beat(name, served=served)
+    (order,) = scene.want("c")
+    assert kinds([order]) == [("unload", "a")], "cpu is as idle, and takes nothing there"
+    scene.unloaded(order)
+    assert kinds(scene.residency.decide(scene.now)) == [("load", "c")]
+    assert scene.want("huge") == []
+    standing = scene.residency.standing("huge", scene.now)
+    assert standing is not None
+    assert "max_loaded_gpu_memory" in standing.message
 
 
 def test_what_takes_more_than_its_files_makes_others_go() -> None:
@@ -331,3 +360,75 @@ def test_one_that_dies_all_the_time_makes_room() -> None:
     scene.report()
     scene.residency.residents.lost(dead.address)
     assert kinds(scene.want("b")) == [("unload", "a")]
+
+
+def test_somebody_wants_to_keep_what_a_request_is_loading() -> None:
+    scene = Scene(card("a", keep_alive=10.0))
+    (order,) = scene.want("a")
+    assert order.demanded
+    assert scene.want("a", by_hand=True) == []
+    scene.loaded(order)
+    scene.beat("a", busy=True)
+    scene.beat("a")
+    scene.now += 100
+    assert scene.residency.decide(scene.now) == []
+
+
+def test_what_is_wanted_just_when_it_would_go_stays() -> None:
+    for by_hand in (False, True):
+        scene = Scene(card("a", keep_alive=10.0))
+        scene.load("a")
+        scene.beat("a")
+        scene.now += 11
+        scene.beat("a")
+        assert scene.want("a", by_hand=by_hand) == []
+        scene.now += 9
+        assert scene.residency.decide(scene.now) == []
+        scene.now += 2
+        assert len(scene.residency.decide(scene.now)) == (0 if by_hand else 1)
+
+
+def test_a_refusal_is_no_failure_to_count_from() -> None:
+    scene = Scene(card("a", size=20), bounds=Bounds(memory=10))
+    assert scene.want("a") == []
+    scene.residency.residents.announce(HERE, [card("a", size=5)], Bounds(memory=10))
+    scene.now += FIRST_PAUSE + 0.1
+    (order,) = scene.want("a")
+    scene.residency.failed(order, "no such file", scene.now)
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert standing.retry_after == FIRST_PAUSE
+    assert scene.want("a") == []
+
+
+def test_an_order_is_called_off_by_what_people_do_before_its_turn() -> None:
+    scene = Scene(card("a", keep_alive=10.0))
+    (load,) = scene.want("a")
+    assert scene.residency.stands(load)
+    scene.residency.unload("a", HERE)
+    assert not scene.residency.stands(load)
+    scene.residency.unloaded(Order("unload", HERE, "a", "by hand"))
+    assert scene.phase("a") == "unloaded"
+    scene.load("a")
+    scene.beat("a")
+    scene.now += 11
+    (unload,) = scene.residency.decide(scene.now)
+    assert unload.kind == "unload"
+    assert scene.residency.stands(unload)
+    scene.residency.residents.reserve(HERE, "a", 1, scene.now)
+    assert not scene.residency.stands(unload), "more of it are being started"
+
+
+def test_what_its_launcher_is_stopping_is_waited_for() -> None:
+    scene = Scene(card("a"))
+    scene.load("a")
+    part = Part(model="a", address=f"http://{HERE}/a", state="leaving")
+    scene.parts[HERE]["a"] = part
+    scene.report()
+    assert scene.want("a") == []
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert (standing.phase, standing.message) == ("waiting", "it is being unloaded")
+    del scene.parts[HERE]["a"]
+    scene.report()
+    assert kinds(scene.residency.decide(scene.now)) == [("load", "a")]

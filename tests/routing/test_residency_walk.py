@@ -11,6 +11,8 @@ from tests.routing.residency_world import World
 
 STEPS = 10_000
 SEEDS = range(4)
+# What each walk is for, as ``World.counts`` calls it.
+HAPPENED = ("load", "unload", "failed", "crashed", "by hand", "scaled", "kept by hand", "kept")
 
 
 def card(name: str, size: int, keep_alive: float | None, replicas: int = 1) -> Card:
@@ -56,6 +58,11 @@ def walk(world: World, steps: int) -> Counter[str]:
                 world.crash()
             case x if x < 0.54:
                 world.lose_launcher(world.random.choice(["here", "there"]))
+            case x if x < 0.56:
+                loaded = sorted({process.model for process in world.processes}) or names
+                world.scale(world.random.choice(loaded), world.random.choice([-1, 1, 2]))
+            case x if x < 0.562:
+                world.keep(world.random.choice(names))
             case _:
                 pass
         world.pass_time(world.random.choice([0.1, 0.1, 0.3, 1.0, 1.0, 5.0]))
@@ -63,11 +70,18 @@ def walk(world: World, steps: int) -> Counter[str]:
 
 
 def rest(world: World) -> None:
-    """Nobody asks any more: everything is answered, and everything goes."""
+    """Nobody asks any more: everything is answered, and everything goes, but for what somebody
+    wants to stay, until somebody does not."""
     world.pass_time(400)
+    assert not any(process.demanded for process in world.processes)
+    for model in {process.model for process in world.processes}:
+        world.unload(model)
+    world.pass_time(10)
     assert not world.clients
     assert not world.processes
     assert not world.tasks
+    assert not world.scalings
+    assert not world.queue
     assert not world.residency.wishes
     assert all(not host.residents for host in world.residency.residents.hosts.values())
     assert not world.residency.residents.uses
@@ -82,7 +96,7 @@ def test_nothing_is_lost_and_nothing_leaks(seed: int) -> None:
     assert sum(counts[answer] for answer in answered) == counts["asked"] > 900
     assert counts["served"] > counts["asked"] / 4
     # What the walk is for has happened, all of it.
-    assert all(counts[what] for what in ("load", "unload", "failed", "crashed", "by hand"))
+    assert all(counts[what] for what in HAPPENED)
 
 
 @pytest.mark.soak

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec import structs
+
 from dev_opsgpt.launcher.channel import Channel, CommandFailed
 from dev_opsgpt.launcher.client import Calls
 from dev_opsgpt.launcher.reports import Reports
@@ -16,7 +18,8 @@ from tests.support.stack import SECRET, Stack
 
 
 class PlayedLauncher:
-    """What it was told is in ``orders``. A load waits for ``go``; ``broken`` models do not load."""
+    """What it was told is in ``orders``. A load waits for ``go``; ``broken`` models do not
+    load, ``stubborn`` ones do not end, ``silent`` ones never register."""
 
     def __init__(self, stack: Stack, name: str, *cards: Card, bounds: Bounds | None = None) -> None:
         self.stack = stack
@@ -24,11 +27,13 @@ class PlayedLauncher:
         self.cards = list(cards)
         self.orders: list[tuple[str, str]] = []
         self.broken: set[str] = set()
+        self.stubborn: set[str] = set()
+        self.silent: set[str] = set()
         self.go = asyncio.Event()
         self.go.set()
         self.delay = 0.0
         self.workers: dict[str, list[WorkerRuntime]] = {}
-        self.engines: dict[str, ScriptedEngine] = {}
+        self.engines: dict[str, list[ScriptedEngine]] = {}
         self.coming: list[Part] = []
         self.released: list[str] = []
         self.demanded: set[str] = set()
@@ -64,16 +69,28 @@ class PlayedLauncher:
         self.coming.remove(part)
         if model in self.broken:
             raise CommandFailed("the file is damaged")
-        if demanded:
-            self.demanded.add(model)
-        await self.add(model)
+        if model in self.silent:
+            self.coming.append(structs.replace(part, state="ready"))
+        elif not self.workers.get(model):
+            if demanded:
+                self.demanded.add(model)
+            for _ in range(next(card.replicas for card in self.cards if card.name == model)):
+                await self.add(model)
+        elif not demanded:
+            self.demanded.discard(model)
         return "done"
 
     async def add(self, model: str) -> None:
         """One more replica."""
-        engine = self.engines.setdefault(model, ScriptedEngine(self.delay))
-        worker = await self.stack.add_worker(engine, model, launcher=self.name)
+        engine = ScriptedEngine(self.delay)
+        names = next(list(card.names) for card in self.cards if card.name == model)
+        worker = await self.stack.add_worker(engine, model, launcher=self.name, names=names)
+        self.engines.setdefault(model, []).append(engine)
         self.workers.setdefault(model, []).append(worker)
+
+    def active(self, model: str) -> int:
+        """How many requests its replicas have in work."""
+        return sum(engine.active for engine in self.engines.get(model, []))
 
     async def start_model(self, model: str, replicas: int | None = None) -> str:
         self.orders.append(("start", model))
@@ -83,17 +100,23 @@ class PlayedLauncher:
 
     async def unload_model(self, model: str, address: str | None) -> str:
         self.orders.append(("unload", model))
-        for worker in list(self.workers.get(model, [])):
+        self.coming = [part for part in self.coming if part.model != model]
+        found = zip(self.workers.get(model, []), self.engines.get(model, []), strict=True)
+        for worker, engine in list(found):
             if address in (None, worker.address):
-                assert not self.engines[model].active, "it was at work"
+                if model in self.stubborn:
+                    raise CommandFailed("it does not end")
+                assert not engine.active, "it was at work"
                 await worker.stop()
                 self.stack.workers.remove(worker)
                 self.workers[model].remove(worker)
+                self.engines[model].remove(engine)
         return "done"
 
     async def stop_model(self, model: str, address: str | None) -> str:
-        self.released.append(model)
-        return await self.unload_model(model, address)
+        name = next(card.name for card in self.cards if model in (card.name, *card.names))
+        self.released.append(name)
+        return await self.unload_model(name, address)
 
     def loads(self) -> list[str]:
         """The models of which a load was ordered."""

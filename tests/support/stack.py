@@ -38,7 +38,7 @@ class Stack:
         worker = WorkerRuntime(
             engine,
             WorkerOptions(
-                names=[name],
+                names=options.pop("names", [name]),
                 controller=self.controller_url,
                 secret=SECRET,
                 drain_timeout=5.0,

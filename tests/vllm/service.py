@@ -25,18 +25,23 @@ START_TIMEOUT = 300.0
 
 
 @contextmanager
-def vllm_service(folder: Path, path: str = MODEL, **worker: Any) -> Iterator[Service]:
-    """Runs it with the model at ``path``; ``worker`` are more options of the model's worker."""
+def vllm_service(
+    folder: Path, path: str = MODEL, *, on_demand: bool = False, **worker: Any
+) -> Iterator[Service]:
+    """Runs it with the model at ``path``, loaded at the start unless that is ``on_demand``;
+    ``worker`` are more options of the model's worker."""
     own = {
         "vllm_python": str(ensure_environment()),
         "engine_args": ARGS,
         "engine_env": ENV,
     }
-    fields = {
+    fields: dict[str, Any] = {
         "llm_model_dict": {},
         "VLLM_MODEL_DICT": {MODEL: path},
         "FSCHAT_MODEL_WORKERS": {MODEL: own | worker},
     }
+    if on_demand:
+        fields |= {"LLM_MODEL": "", "LLM_MODELs": []}
     with serving(folder, **fields) as service:
         yield service
 

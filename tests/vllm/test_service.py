@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev_opsgpt.engines.vllm.phases import STARTING, phase_of
 from tests.support.processes import Process, gone
 from tests.support.service import AUTH, Service, until
 from tests.vllm.service import MODEL, START_TIMEOUT, ready, vllm_service
@@ -38,7 +39,7 @@ def body(text: str = "Hello! What is your name?", **fields: Any) -> dict[str, An
 
 
 async def ask(service: Service, **fields: Any) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with httpx.AsyncClient(timeout=START_TIMEOUT) as client:
         return await client.post(
             f"{service.gateway}/v1/chat/completions", json=body(temperature=0, **fields)
         )
@@ -200,6 +201,35 @@ async def test_a_model_that_is_damaged(tmp_path: Path) -> None:
         (damaged / file.name).write_bytes(part)
     with vllm_service(tmp_path, str(damaged)) as service:
         await until(lambda: "vLLM: SafetensorError: " in said(service), START_TIMEOUT)
+
+
+async def test_a_request_loads_it_and_it_goes_when_it_was_idle(tmp_path: Path) -> None:
+    with vllm_service(tmp_path, on_demand=True, keep_alive=2) as service:
+        await until(lambda: shown(service)["status"] == "unloaded", 30)
+        seen: list[str] = []
+
+        def loaded() -> bool:
+            seen.append(shown(service).get("progress", {}).get("phase", ""))
+            return shown(service)["status"] == "loaded"
+
+        asked = asyncio.create_task(ask(service, max_tokens=4))
+        await until(loaded, START_TIMEOUT)
+        answer = await asked
+        assert answer.status_code == 200, answer.text
+        assert STARTING in seen, "for most of the time it imports itself"
+        # Its own words for what it does are understood.
+        told = {phase.doing for line in service.logs().splitlines() if (phase := phase_of(line))}
+        assert {"loading the weights", "warming up", "starting the server"} <= told
+        held = vllm_of(sidecar(service))
+        await until(lambda: shown(service)["status"] == "unloaded", 60)
+        assert await asyncio.to_thread(gone, held, 15)
+        assert service.workers() == []
+
+
+def shown(service: Service) -> dict[str, Any]:
+    """What clients are told of the model."""
+    found = httpx.get(f"{service.gateway}/v1/models").json()["data"]
+    return next((one for one in found if one["id"] == MODEL), {"status": "unknown"})
 
 
 def said(service: Service) -> str:

@@ -13,12 +13,20 @@ def test_what_matters_is_passed_on() -> None:
     now = 10.0
     tell = Thinned(lambda *news: told.append(news), lambda: now)
     tell("reading", None)
+    tell("reading", 0.04)
     tell("reading", 0.5)
     tell("loading", 0.1)
-    tell("loading", 0.2)
+    tell("loading", 0.11)
     now += PAUSE
+    tell("loading", 0.12)
     tell("loading", 0.9)
-    assert told == [("reading", None), ("loading", 0.1), ("loading", 0.9)]
+    assert told == [
+        ("reading", None),
+        ("reading", 0.5),
+        ("loading", 0.1),
+        ("loading", 0.12),
+        ("loading", 0.9),
+    ]
 
 
 def test_an_engine_is_asked_only_if_it_can_tell() -> None:

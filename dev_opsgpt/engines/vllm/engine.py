@@ -24,6 +24,7 @@ from dev_opsgpt.transport.client import Client
 from dev_opsgpt.transport.masking import mask
 from dev_opsgpt.transport.server import Send
 from dev_opsgpt.worker.engine import Abilities, Delta, Direct, Load
+from dev_opsgpt.worker.progress import Tell, silent
 from dev_opsgpt.worker.relay import Fields, pass_on
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,14 @@ LOOKS = 3
 
 
 class VllmEngine:
-    """A model in vLLM's hands, behind the ``Engine``, ``Hosted`` and ``Relay`` interfaces."""
+    """A model in vLLM's hands, behind the ``Engine``, ``Hosted`` and ``Relay`` interfaces.
+    ``progress`` is told how the first start goes on, as far as vLLM's own log tells."""
 
     def __init__(self, options: VllmOptions) -> None:
         self._names = options.names
         self._client = Client(read_timeout=options.read_timeout)
-        self._keeper = Keeper(options, self._client)
+        self.progress: Tell = silent
+        self._keeper = Keeper(options, self._client, lambda *news: self.progress(*news))
 
     @property
     def context_length(self) -> int:
@@ -70,6 +73,7 @@ class VllmEngine:
     async def start(self) -> None:
         """Starts vLLM and waits until it is healthy. Raises ``EngineError`` in one line."""
         await self._keeper.start()
+        self.progress = silent
 
     async def stop(self) -> None:
         """Ends vLLM and all its processes."""

@@ -12,6 +12,7 @@ from dev_opsgpt.engines.vllm.command import missing as missing_model
 from dev_opsgpt.engines.vllm.failure import PORT_TAKEN
 from dev_opsgpt.engines.vllm.figures import load_of
 from dev_opsgpt.engines.vllm.options import VllmOptions
+from dev_opsgpt.engines.vllm.phases import ASKING, STARTING, phase_of
 from dev_opsgpt.engines.vllm.python import ask_schema, find_python
 from dev_opsgpt.engines.vllm.server import VllmServer, free_port
 from dev_opsgpt.engines.vllm.upstream import Models, asked, body_of
@@ -20,6 +21,7 @@ from dev_opsgpt.protocol.errors import ApiError
 from dev_opsgpt.transport.client import Client
 from dev_opsgpt.worker.address import advertised
 from dev_opsgpt.worker.engine import Direct, EngineError, Load
+from dev_opsgpt.worker.progress import Tell, silent
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ _SECRET = re.compile(r"(?i)key|token|secret|passw|credential")
 
 class Keeper:
     """vLLM's lives, one at a time. ``server`` is the present one, None between two; ``changes``
-    has false for each end and true for each start but the first."""
+    has false for each end and true for each start but the first. ``tell`` is told how each start
+    goes on."""
 
-    def __init__(self, options: VllmOptions, client: Client) -> None:
+    def __init__(self, options: VllmOptions, client: Client, tell: Tell = silent) -> None:
         self._options = options
         self._client = client
+        self._tell = tell
         self._command: Command | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.server: VllmServer | None = None
@@ -93,6 +97,7 @@ class Keeper:
         self.load = Load(running, waiting, self._options.limit, taken)
 
     async def _prepare(self) -> Command:
+        self._tell(ASKING, None)
         options = self._options
         python = find_python(options.python)
         environ = base_environ(os.environ, options.environ)
@@ -116,10 +121,11 @@ class Keeper:
         url = advertised(options.host, port, options.advertise_host, options.controller)
         salt = new_salt()
         key = direct_key(options.secret, salt)
+        self._tell(STARTING, None)
         argv, environ = (*command.argv, f"--port={port}"), {**command.environ, API_KEY: key}
         try:
             hidden = [v for name, v in options.environ.items() if _SECRET.search(name)]
-            server = await VllmServer.start(argv, environ, url, key, hidden)
+            server = await VllmServer.start(argv, environ, url, key, hidden, self._heard)
         except OSError as error:
             raise EngineError(f"vLLM cannot be started: {error.strerror or error}.") from None
         try:
@@ -132,6 +138,10 @@ class Keeper:
             await server.stop()
             raise
         self.server, self.direct = server, Direct(url, salt)
+
+    def _heard(self, line: str) -> None:
+        if self.server is None and (phase := phase_of(line)) is not None:
+            self._tell(*phase)
 
     async def _context(self, server: VllmServer) -> int:
         async with asked(self._client, server, "/v1/models", method="GET") as response:

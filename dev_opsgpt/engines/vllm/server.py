@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +39,8 @@ class VllmServer:
     """A running server. Made by ``start``.
 
     ``lines`` are the last that it wrote; all go to this process's log, which masks what looks like
-    a secret. What is known to be one is masked here.
+    a secret. What is known to be one is masked here. ``heard`` is given each, and what a progress
+    bar shows before its line has come to its end.
     """
 
     def __init__(
@@ -50,14 +51,17 @@ class VllmServer:
         url: str,
         key: str,
         secrets: Sequence[str] = (),
+        heard: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.url = url
+        self._heard = heard
         self._hold = hold
         self.origin = Origin(url)
         self.headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._secrets = [one for one in (key, *secrets) if len(one) >= SHORTEST_SECRET]
         self._process = process
+        self._level = logging.INFO
         self._listening = asyncio.create_task(self._listen(output))
 
     @classmethod
@@ -68,6 +72,7 @@ class VllmServer:
         url: str,
         key: str,
         secrets: Sequence[str] = (),
+        heard: Callable[[str], None] = lambda text: None,
     ) -> Self:
         """Starts it; nothing is known yet of how that goes. ``secrets`` are values that its log
         must not show, besides its ``key``. Raises ``OSError``."""
@@ -91,7 +96,7 @@ class VllmServer:
         finally:
             os.close(its_input)
             os.close(its_output)
-        return cls(process, hold, output, url, key, secrets)
+        return cls(process, hold, output, url, key, secrets, heard)
 
     @property
     def alive(self) -> bool:
@@ -146,20 +151,31 @@ class VllmServer:
 
     async def _listen(self, output: int) -> None:
         """Takes what it writes to the log, line by line."""
-        reader = asyncio.StreamReader(limit=_LINE_LIMIT)
+        reader = asyncio.StreamReader()
         pipe = os.fdopen(output, "rb", buffering=0)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
-        level = logging.INFO
+        rest = b""
         try:
-            while line := await _line(reader):
-                if text := self._masked(line.decode(errors="replace").rstrip()):
-                    self.lines.append(text)
-                    level = _level(text) or level
-                    log.log(level, "%s", text)
+            while data := await reader.read(_LINE_LIMIT):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._wrote(_last(line))
+                if b"\r" in rest:
+                    self._heard(_last(rest))
+                if len(rest) > _LINE_LIMIT:  # one without end is left out
+                    rest = b""
+            self._wrote(_last(rest))
         finally:
             transport.close()
+
+    def _wrote(self, text: str) -> None:
+        if text := self._masked(text):
+            self.lines.append(text)
+            self._level = _level(text) or self._level
+            log.log(self._level, "%s", text)
+            self._heard(text)
 
     def _masked(self, text: str) -> str:
         for secret in self._secrets:
@@ -167,13 +183,9 @@ class VllmServer:
         return text
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    """The next line; one without end is left out. Empty when there is nothing more."""
-    while True:
-        try:
-            return await reader.readline()
-        except ValueError:
-            continue
+def _last(line: bytes) -> str:
+    """What a line shows in the end: a progress bar writes over what it has shown before."""
+    return line.rstrip().rpartition(b"\r")[2].decode(errors="replace").rstrip()
 
 
 def _level(text: str) -> int | None:

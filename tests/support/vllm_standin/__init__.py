@@ -46,7 +46,9 @@ def make_arg_parser(parser):
                  "enable-auto-tool-choice"):
         parser.add_argument("--" + name, action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--hf-token", type=str)
-    # What only this one has: how it is to fail.
+    # What only this one has: how it is to fail, and a file that it waits for in the middle of
+    # loading.
+    parser.add_argument("--hold", type=str)
     parser.add_argument("--die", choices=["memory", "value", "silent", "port-once"])
     return parser
 """

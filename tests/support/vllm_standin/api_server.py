@@ -27,6 +27,7 @@ def main():
     )
     if args.die:
         fail(args)
+    load(args)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((args.host, args.port))
@@ -41,6 +42,25 @@ def main():
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
     uvicorn.Server(config).run(sockets=[sock])
     os._exit(0)
+
+
+def load(args):
+    """Says what vLLM does while it loads."""
+    core = "(EngineCore_DP0 pid=7) INFO 01-01 00:00:00 "
+    shards = "Loading safetensors checkpoint shards: {:3}% Completed | {}/2 [00:00<00:00]"
+    print(core + "[gpu_model_runner.py:2602] Starting to load model x...", flush=True)
+    print(shards.format(0, 0), shards.format(50, 1), sep="\n", flush=True)
+    while args.hold and not os.path.exists(args.hold):
+        time.sleep(0.02)
+    print(shards.format(100, 2))
+    print(core + "[default_loader.py:267] Loading weights took 0.01 seconds")
+    print(core + "[backends.py:218] Compiling a graph for dynamic shape takes 0.01 s")
+    for percent in (0, 60, 100):
+        # As tqdm does: the next one over the last.
+        print(f"\rCapturing CUDA graphs (decode, FULL): {percent:3}%|##  | 1/2", end="", flush=True)
+        time.sleep(0.05)
+    print("\n" + core + "[gpu_model_runner.py:3480] Graph capturing finished in 0 secs")
+    print("INFO:     Started server process [7]", flush=True)
 
 
 def fail(args):

@@ -30,6 +30,9 @@ WRITE_TIMEOUT = 120.0
 WRAPPED = 16
 # Seconds that a client which is refused while it sends is listened to, so that it can read why.
 LINGER = 2.0
+# Seconds that a client which has nothing answered has for one request more when the server stops:
+# it may have sent it already.
+LAST_CALL = 0.5
 
 
 class _Head:
@@ -110,6 +113,7 @@ class Connection(HttpToolsProtocol):
         self._host: bytes | None = b"\0"
         self._detour = b""
         self._staying = False
+        self._last = False
         self._wrapping = 0
         self._dates: list[tuple[bytes, bytes]] | None = None
         self._date = b""
@@ -202,6 +206,8 @@ class Connection(HttpToolsProtocol):
         self.headers.extend(fields.items())
         self.expect_100_continue = _waits_for_leave(fields, version)
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
         self._in_head = False
 
     def on_message_complete(self) -> None:
@@ -243,12 +249,28 @@ class Connection(HttpToolsProtocol):
         return self._date
 
     def shutdown(self) -> None:
-        """The server stops: what is being answered is answered, then the connection closed."""
-        exchange = self._exchange
-        if exchange is None or exchange.response_complete:
-            super().shutdown()
+        """The server stops: what is being answered is answered, or else one request more that
+        comes within a moment, then the connection closed."""
+        self._last = True
+        current = self.cycle
+        if isinstance(current, Exchange):
+            # A head that has been sent has promised that there may be one more.
+            current.keep_alive = current.keep_alive and current.started
+        elif current is not None and not current.response_complete:
+            current.keep_alive = False
+        self._last_call()
+
+    def _last_call(self, rested: bool = False) -> None:
+        """Closes a connection on which nothing has happened since the call before this one."""
+        current = self.cycle
+        answering = current is not None and not current.response_complete
+        rests = not answering and self.receiving_since is None
+        if self.transport.is_closing():
+            return
+        if rested and rests:
+            self.transport.close()
         else:
-            exchange.keep_alive = False
+            self.loop.call_later(LAST_CALL, self._last_call, rests)
 
     def pause_writing(self) -> None:
         """The client takes less than it is given."""
@@ -283,7 +305,7 @@ class Connection(HttpToolsProtocol):
             url.partition(b"?")[0].decode("latin-1"),
             fields,
             self.client[0] if self.client is not None else "",
-            not version_1_0 and self.parser.should_keep_alive(),
+            not (version_1_0 or self._last) and self.parser.should_keep_alive(),
             not version_1_0,
         )
         before = self.cycle

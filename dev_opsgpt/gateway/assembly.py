@@ -20,6 +20,7 @@ from dev_opsgpt.gateway.fastchat_worker import FastChatWorkers
 from dev_opsgpt.gateway.forward import Forwarder
 from dev_opsgpt.gateway.gauges import fleet_sources
 from dev_opsgpt.gateway.hot_path import PATHS, HotPath, Sink
+from dev_opsgpt.gateway.key_news import KeyNews
 from dev_opsgpt.gateway.key_ring import KeyRing
 from dev_opsgpt.gateway.limits import Limits, LocalLimits, SharedLimits
 from dev_opsgpt.gateway.loads import Loads
@@ -84,12 +85,15 @@ class Gateway:
         self._database = Database(options.database_url) if options.database_url else None
         self._limits = _limits(options)
         self._ring: KeyRing | None = None
+        self._news: KeyNews | None = None
         if self._database is not None:
             self._store = KeyStore(self._database)
             self._ring = KeyRing(self._store, self._limits, wall=wall)
         self._keys = Keys(options.api_keys, self._ring)
         if self._ring is not None:
             self._ring.looked = self._keys.forget
+            if options.runtime_dir is not None:
+                self._news = KeyNews(options.runtime_dir, self._ring.look)
         self._is_admin = admin_check(options.admin_keys, options.secret)
         self._usage: UsageWriter | None = None
         if self._database is not None and options.usage:
@@ -159,6 +163,8 @@ class Gateway:
         ``StorageError``: who cannot know its keys must let nobody in."""
         if self._database is not None:
             await asyncio.to_thread(self._database.upgrade)
+        if self._news is not None:
+            self._news.open()
         if self._ring is not None:
             await self._ring.reload()
         if self._usage is not None:
@@ -191,6 +197,8 @@ class Gateway:
     async def stop(self) -> None:
         """Ends everything, when the last request is over; no record is lost."""
         self._loads.close()
+        if self._news is not None:
+            await self._news.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -229,7 +237,8 @@ class Gateway:
             Pages(self._fleet, self._standings, self._upstreams, clock), self._keys
         )
         if self._database is not None and self._ring is not None:
-            admin = Admin(self._store, self._ring, self._limits)
+            tell = self._news.tell if self._news is not None else None
+            admin = Admin(self._store, self._ring, self._limits, tell)
             pages.include_router(create_admin(admin, lambda token: self._is_admin(token)))
             models = ModelAdmin(self._calls)
             pages.include_router(create_model_admin(models, lambda token: self._is_admin(token)))

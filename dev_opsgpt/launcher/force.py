@@ -42,6 +42,11 @@ _SECTIONS: Mapping[str, Role] = {
 
 def problems_of(settings: Settings, selection: Selection) -> list[Problem]:
     """What is wrong or doubtful about that of the configuration which is started here."""
+    if not selection.controller or selection.controller_address is not None:
+        # A controller elsewhere knows workers that are none of this configuration's.
+        address = selection.controller_address or settings.controller_address
+        gateway = settings.gateway.model_copy(update={"controller_address": address})
+        settings = settings.model_copy(update={"gateway": gateway})
     return [p for p in check_settings(settings) if _concerns(p, selection)]
 
 

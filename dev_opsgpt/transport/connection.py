@@ -33,6 +33,9 @@ LINGER = 2.0
 # Seconds that a client which has nothing answered has for one request more when the server stops:
 # it may have sent it already.
 LAST_CALL = 0.5
+# Bytes that a client may send ahead, while requests wait for the answer to one before them. To read
+# on is to notice that it hangs up.
+AHEAD = 262_144
 
 
 class _Head:
@@ -106,6 +109,8 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._exchange: Exchange | None = None
         self._running: Exchange | None = None
+        self._started: RequestResponseCycle | None = None
+        self._ahead = 0
         self._in_head = True
         # What has arrived of a head, and all that came with it.
         self._head = b""
@@ -132,8 +137,12 @@ class Connection(HttpToolsProtocol):
         self.receiving_since = self.stalled_since = self.idle_since = None
         if self._running is not None:
             self._running.hang_up()
-        if isinstance(self.cycle, RequestResponseCycle) and not self.cycle.response_complete:
-            scope = cast(MutableMapping[str, Any], self.cycle.scope)
+        # Not the latest, which may wait: the one that is being answered.
+        cycle = self._started
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            scope = cast(MutableMapping[str, Any], cycle.scope)
             hook: Callable[[], None] | None = scope.get(ON_DISCONNECT)
             if hook is not None:
                 hook()
@@ -161,6 +170,9 @@ class Connection(HttpToolsProtocol):
         else:
             if self.receiving_since is not None:
                 self._partly_received(size)
+            if self.pipeline:
+                self._ahead += len(data)
+                self._read_ahead()
 
     def on_headers_complete(self) -> None:
         """The head of a request is there. Raises ``InvalidRequest``."""
@@ -208,6 +220,9 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self._last:
             self.cycle.keep_alive = False
+        if self.pipeline:
+            # uvicorn would read no further.
+            self._read_ahead()
         self._in_head = False
 
     def on_message_complete(self) -> None:
@@ -240,6 +255,20 @@ class Connection(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.idle_since = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """A request has been answered: the next one's turn."""
+        super().on_response_complete()
+        if self._ahead and not self.transport.is_closing():
+            self._ahead = self._ahead if self.pipeline else 0
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Reads on while requests wait, as long as that is not too much."""
+        if self._ahead > AHEAD:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
 
     def date(self) -> bytes:
         """The Date header's line, made anew once a second."""
@@ -316,7 +345,6 @@ class Connection(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._running = exchange
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         try:
             handler.begin(exchange)
@@ -456,6 +484,7 @@ class Connection(HttpToolsProtocol):
             else:
                 self._give_leave(waiting)
             return
+        self._started = cycle
         _Head(cycle, self.loop)
         super()._start_asgi_task(cycle, app)
 

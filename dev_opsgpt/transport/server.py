@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from dev_opsgpt.transport.connection import KEEP_ALIVE, Connection, Hot
+from dev_opsgpt.transport.connection import Connection, Hot
+from dev_opsgpt.transport.patience import KEEP_ALIVE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -11,6 +11,7 @@ import pytest
 
 from dev_opsgpt.protocol.errors import ApiError, AuthenticationFailed
 from dev_opsgpt.transport import connection as connection_module
+from dev_opsgpt.transport import refusing
 from dev_opsgpt.transport.asgi import CancelOnDisconnect, read_body, send_body
 from dev_opsgpt.transport.exchange import Exchange
 from dev_opsgpt.transport.router import Router
@@ -429,7 +430,7 @@ async def test_a_stranger_s_large_body_is_not_kept(served: Fixture) -> None:
 async def test_a_refused_client_that_sends_nothing_more_is_let_go(
     served: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.1)
+    monkeypatch.setattr(refusing, "LINGER", 0.1)
     client = await served.connect()
     await client.send(post("/hot", b"", "authorization: wrong").replace(b"length: 0", b"length: 9"))
     assert (await client.answer()).status == 401

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dev_opsgpt.protocol.errors import InvalidRequest, RequestTooLarge
-from dev_opsgpt.transport import connection as module
+from dev_opsgpt.transport import patience as module
 from dev_opsgpt.transport.asgi import CancelOnDisconnect, bearer, read_body, send_body
 from dev_opsgpt.transport.router import Router
 from dev_opsgpt.transport.server import App, PortInUse, Receive, Scope, Send, Server, bind

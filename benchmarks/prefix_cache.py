@@ -2,7 +2,8 @@
 
 The same chats, of several turns under long system prompts that they share, are held with a fresh
 cluster for each policy: how many prompt tokens were in a replica's cache, how long the first token
-took, how many prompt tokens went through a second.
+took, how many prompt tokens went through a second. With several seeds, other chats for each: what
+holds for one set of them need not for another.
 """
 
 import argparse
@@ -10,10 +11,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import msgspec
 
@@ -89,7 +91,7 @@ def make_load(chats: int, systems: int, concurrent: int, think: float, seed: int
     for number in range(chats):
         system = rng.choices(range(systems), cum_weights=marks)[0]
         questions = (" ".join(rng.choices(WORDS, k=QUESTION_WORDS)) for _ in range(TURNS))
-        made.append(Chat(f"chat-{number}", system, tuple(questions)))
+        made.append(Chat(f"chat-{seed}-{number}", system, tuple(questions)))
     return Load(prompts, tuple(made), concurrent, think)
 
 
@@ -191,22 +193,46 @@ async def _ask(client: Client, origin: Origin, head: bytes, body: bytes) -> tupl
     return Measured(first, usage["prompt_tokens"], cached), text
 
 
-def table(figures: dict[str, Figures]) -> str:
-    """The figures for people."""
-    head = ["", "requests", "cached", "p50 ms", "p99 ms", "prompt tokens/s", "seconds"]
+def table(figures: Mapping[str, Sequence[Figures]]) -> str:
+    """Each policy's figures for people: of several seeds the median, and between which they lie."""
+    columns: dict[str, tuple[Callable[[Figures], float], str]] = {
+        "requests": (lambda one: one.requests, ",.0f"),
+        "cached": (lambda one: one.hit_rate, ".1%"),
+        "p50 ms": (lambda one: one.p50, ",.0f"),
+        "p99 ms": (lambda one: one.p99, ",.0f"),
+        "prompt tokens/s": (lambda one: one.prompt_rate, ",.0f"),
+        "seconds": (lambda one: one.seconds, ".0f"),
+    }
     rows = [
-        [
-            name,
-            str(one.requests),
-            f"{one.hit_rate:.1%}",
-            f"{one.p50:,.0f}",
-            f"{one.p99:,.0f}",
-            f"{one.prompt_rate:,.0f}",
-            f"{one.seconds:.0f}",
-        ]
-        for name, one in figures.items()
+        [name, *(_spread([read(one) for one in found], form) for read, form in columns.values())]
+        for name, found in figures.items()
     ]
-    return markdown(head, rows)
+    return markdown(["", *columns], rows)
+
+
+def compared(figures: Mapping[str, Sequence[Figures]]) -> str:
+    """Each policy against the first, seed by seed: the same chats on the same machine, minutes
+    apart. Below 1 is less than the first: prompt tokens computed, waits, the time for all."""
+    first, *others = figures
+    columns: dict[str, Callable[[Figures], float]] = {
+        "computed": lambda one: 1 - one.hit_rate,
+        "p50": lambda one: one.p50,
+        "p99": lambda one: one.p99,
+        "seconds": lambda one: one.seconds,
+    }
+    rows = []
+    for name in others:
+        pairs = list(zip(figures[name], figures[first], strict=True))
+        ratios = (
+            [read(one) / (read(base) or 1) for one, base in pairs] for read in columns.values()
+        )
+        rows.append([name, *(_spread(found, ".2f") for found in ratios)])
+    return markdown([f"against {first}", *columns], rows)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    middle, least, most = (format(f(values), form) for f in (median, min, max))
+    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,25 +245,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--systems", type=int, default=16, help="system prompts (16)")
     parser.add_argument("--concurrent", type=int, default=6, help="chats at a time (6)")
     parser.add_argument("--think", type=float, default=0.5, help="seconds between turns (0.5)")
-    parser.add_argument("--seed", type=int, default=1, help="of all chance (1)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[1], help="of all chance, one set of chats each (1)"
+    )
     parser.add_argument("--out", type=Path, default=RESULT, help="file for the JSON")
     arguments = parser.parse_args(argv)
-    load = make_load(
-        arguments.chats, arguments.systems, arguments.concurrent, arguments.think, arguments.seed
-    )
-    figures = {}
+    figures: dict[str, list[Figures]] = {policy: [] for policy in arguments.policies}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="opsgpt-bench-") as folder:
-            for policy in arguments.policies:
-                print(f"  {policy}", file=sys.stderr, flush=True)
-                figures[policy] = measure(policy, load, Path(folder) / policy)
+        for turn, seed in enumerate(arguments.seeds):
+            for policy, found in _one_seed(arguments, seed, turn).items():
+                figures[policy].append(found)
+            # After each: who stops a long run has what was measured.
+            told = msgspec.json.encode({"seeds": arguments.seeds[: turn + 1], "policies": figures})
+            arguments.out.write_bytes(msgspec.json.format(told, indent=2) + b"\n")
     except (StartFailed, LoadFailed) as error:
         print(error, file=sys.stderr)
         return 1
     print(table(figures))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+    if len(figures) > 1:
+        print(f"\n{compared(figures)}")
     return 0
+
+
+def _one_seed(arguments: argparse.Namespace, seed: int, turn: int) -> dict[str, Figures]:
+    """All policies with the same chats. Each turn begins with another one, so that what the machine
+    does meanwhile strikes none of them always."""
+    load = make_load(
+        arguments.chats, arguments.systems, arguments.concurrent, arguments.think, seed
+    )
+    begin = turn % len(arguments.policies)
+    figures = {}
+    with tempfile.TemporaryDirectory(prefix="opsgpt-bench-") as folder:
+        for policy in [*arguments.policies[begin:], *arguments.policies[:begin]]:
+            print(f"  seed {seed}: {policy}", file=sys.stderr, flush=True)
+            figures[policy] = measure(policy, load, Path(folder) / policy)
+    return figures
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Effect(Enum):
     NEW_GATEWAYS = auto()
     """By new gateway processes, which take over from the old ones."""
     COUNT = auto()
-    """By gateway processes that start or leave."""
+    """By gateway processes that start, or by fewer new ones that take over."""
     HANDED_DOWN = auto()
     """Not by itself: other keys take their value from it."""
     RESTART = auto()

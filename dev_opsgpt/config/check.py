@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from dev_opsgpt.config.check_models import MODEL_CHECKS
+from dev_opsgpt.config.check_routes import ROUTE_CHECKS
 from dev_opsgpt.config.check_vllm import VLLM_CHECKS
 from dev_opsgpt.config.paths import is_loopback
 from dev_opsgpt.config.plan import explicit_ports, kind_of, wanted_models
@@ -28,7 +29,7 @@ def check_settings(settings: Settings) -> list[Problem]:
 
     Looks at the disk for model files, and at nothing else outside `settings`.
     """
-    checks = (*_SERVER_CHECKS, *MODEL_CHECKS, *VLLM_CHECKS)
+    checks = (*_SERVER_CHECKS, *ROUTE_CHECKS, *MODEL_CHECKS, *VLLM_CHECKS)
     problems = [problem for check in checks for problem in check(settings)]
     problems.extend(settings.origin.notes)
     return sorted(problems, key=lambda problem: problem.severity)

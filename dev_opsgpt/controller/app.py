@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -80,6 +80,7 @@ class Controller:
 
     registry: Registry
     launchers: Launchers
+    loads: Loads
     routes: tuple[Route, ...]
     guard: Guard
     retirer: Retirer
@@ -115,8 +116,34 @@ def create_app(
     that expiry goes by, ``rng`` the chance of the dispatch policies. Raises ``ValueError`` for a
     dispatch method that does not exist or attached servers that contradict each other.
     """
+    calls = client or new_client()
+    controller = _put_together(options, calls, clock, rng or SystemRandom())
+    app = FastAPI(
+        title="OpsGPT Serve controller",
+        lifespan=_lifespan(controller, options, calls if client is None else None),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            ApiError: http.on_api_error,
+            HTTPException: http.on_http_error,
+            Exception: http.on_api_error,
+        },
+    )
+    app.state.controller = controller
+    for route in controller.routes:
+        app.add_route(route.path, _guarded(route, controller.guard), methods=[route.method])
+    return app
+
+
+def _put_together(
+    options: ControllerOptions,
+    calls: httpx.AsyncClient,
+    clock: Callable[[], float],
+    rng: Random,
+) -> Controller:
     guard = Guard(options.secret, options.fastchat_workers, options.fastchat_clients)
-    rng = rng or SystemRandom()
     locks = NamedLocks()
     launchers = Launchers(lambda *told: loads.came(*told), lambda name: loads.left(name))
     registry = Registry(
@@ -125,7 +152,6 @@ def create_app(
         heard=lambda *told: loads.heard(*told),
         lost=lambda address: loads.lost(address),
     )
-    calls = client or new_client()
     peers = Peers(calls, options.secret)
     probes = Probes(registry, peers, options.probe_interval)
     probes.set(options.attached)
@@ -146,39 +172,29 @@ def create_app(
         FastChatRoutes(registry, peers, guard),
         OpsgptRoutes(registry, launchers, releases, loads, ByHand(loads)),
     )
-    controller = Controller(registry, launchers, table, guard, retirer, probes, rng)
+    return Controller(registry, launchers, loads, table, guard, retirer, probes, rng)
+
+
+def _lifespan(
+    controller: Controller, options: ControllerOptions, own: httpx.AsyncClient | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What runs beside the requests; ``own`` is a client that ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        sweep = asyncio.create_task(sweep_forever(registry, options.sweep_interval))
-        loading = asyncio.create_task(loads.run())
-        probes.start()
+        sweep = asyncio.create_task(sweep_forever(controller.registry, options.sweep_interval))
+        loading = asyncio.create_task(controller.loads.run())
+        controller.probes.start()
         yield
         controller.close()
         sweep.cancel()
         loading.cancel()
         await asyncio.wait([sweep, loading])
-        await probes.stop()
-        if client is None:
-            await calls.aclose()
+        await controller.probes.stop()
+        if own is not None:
+            await own.aclose()
 
-    app = FastAPI(
-        title="OpsGPT Serve controller",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-        exception_handlers={
-            ApiError: http.on_api_error,
-            HTTPException: http.on_http_error,
-            Exception: http.on_api_error,
-        },
-    )
-    app.state.controller = controller
-    for route in table:
-        app.add_route(route.path, _guarded(route, guard), methods=[route.method])
-    return app
+    return lifespan
 
 
 def _guarded(route: Route, guard: Guard) -> Handler:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -52,14 +52,20 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 class Admin:
-    """What the routes do. ``wall`` is Unix time."""
+    """What the routes do. ``tell_others`` is called after each change; ``wall`` is Unix time."""
 
     def __init__(
-        self, store: KeyStore, ring: KeyRing, limits: Limits, wall: Callable[[], float] = time.time
+        self,
+        store: KeyStore,
+        ring: KeyRing,
+        limits: Limits,
+        tell_others: Callable[[], Awaitable[None]] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._ring = ring
         self._limits = limits
+        self._tell_others = tell_others
         self._wall = wall
 
     async def create(self, body: CreateKey) -> CreatedKey:
@@ -126,6 +132,8 @@ class Admin:
         # The change is made; a database that goes away now must not hide that.
         with contextlib.suppress(StorageError):
             await self._ring.reload()
+        if self._tell_others is not None:
+            await self._tell_others()
 
     def _terms(self, given: dict[str, Any]) -> dict[str, Any]:
         expires_at = given.get("expires_at")

@@ -78,6 +78,11 @@ class KeyRing:
             self.looked()
             await self._read_spent()
 
+    async def look(self) -> None:
+        """Reads the keys where they have changed. Raises ``StorageError``."""
+        if await asyncio.to_thread(self._store.version) != self._version:
+            await self.reload()
+
     async def run(self) -> None:
         """Keeps the keys as they are in the database, for as long as it is not cancelled."""
         spent_at = time.monotonic()

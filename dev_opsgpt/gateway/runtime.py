@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import socket
+from collections.abc import Sequence
 
 from dev_opsgpt.gateway.assembly import Gateway
 from dev_opsgpt.gateway.options import GatewayOptions
@@ -11,10 +13,12 @@ log = logging.getLogger(__name__)
 
 
 class GatewayRuntime:
-    """Runs a gateway. ``start`` raises ``PortInUse``, ``StorageError``."""
+    """Runs a gateway, on the ``sockets`` that it is given or else on one that it binds. ``start``
+    raises ``PortInUse``, ``StorageError``."""
 
-    def __init__(self, options: GatewayOptions) -> None:
+    def __init__(self, options: GatewayOptions, sockets: Sequence[socket.socket] = ()) -> None:
         self._options = options
+        self._sockets = sockets
         self._server: Server | None = None
         self._gateway: Gateway | None = None
         self.stopping = asyncio.Event()
@@ -27,11 +31,11 @@ class GatewayRuntime:
     async def start(self) -> None:
         """Returns when requests are answered."""
         options = self._options
-        sock = bind(options.host, options.port, reuse_port=options.reuse_port)
+        sockets = self._sockets or [bind(options.host, options.port, reuse_port=options.reuse_port)]
         self._gateway = gateway = Gateway(options)
         await gateway.start()
         self._server = Server(
-            gateway.app, sock, hot=gateway.hot, drain_timeout=options.drain_timeout
+            gateway.app, *sockets, hot=gateway.hot, drain_timeout=options.drain_timeout
         )
         await self._server.start()
         log.info("the gateway answers on port %s", self.port)

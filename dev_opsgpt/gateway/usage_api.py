@@ -52,9 +52,10 @@ class Seen:
 Clock = Callable[[], float]
 Who = Callable[[Request], Seen]
 Format = Literal["json", "csv"]
+Reader = Callable[..., Awaitable[Filters]]
 
 
-def _reader(clock: Clock) -> Callable[..., Awaitable[Filters]]:
+def _reader(clock: Clock) -> Reader:
     """The dependency that reads the filters; they are relative to the clock's time."""
 
     async def read(
@@ -90,24 +91,41 @@ def create_usage_routes(database: Database, who: Who, *, clock: Clock = time.tim
     """The routes. ``who`` tells what a caller may see, and raises ``ApiError`` for strangers; the
     application turns errors into answers. ``clock`` gives Unix seconds."""
     router = APIRouter(tags=["usage"], responses=_ANSWERS)
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="usage-question")
+    questions = _Questions(database, who)
     read_filters = _reader(clock)
+    _add_report(router, questions, read_filters)
+    _add_records(router, questions, read_filters)
+    return router
 
-    async def see(request: Request) -> Seen:
-        return who(request)
 
-    async def ask(question: Callable[[], T]) -> T:
+class _Questions:
+    """Asks the database, in threads of its own."""
+
+    def __init__(self, database: Database, who: Who) -> None:
+        self._database = database
+        self._who = who
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="usage-question")
+
+    async def see(self, request: Request) -> Seen:
+        """The dependency that tells what a caller may see."""
+        return self._who(request)
+
+    async def ask(self, question: Callable[[Database], T]) -> T:
+        """What the database answers. Raises ``Unavailable``."""
+        ask = partial(question, self._database)
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, question)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except StorageError:
             # Its reason names files and hosts, and stands in the log of what writes there.
             raise Unavailable("The usage records cannot be read now.", retry_after=5) from None
 
+
+def _add_report(router: APIRouter, questions: _Questions, read_filters: Reader) -> None:
     @router.get("/v1/usage")
     async def usage(
         request: Request,
         # First of all: strangers are not told what is wrong with their question.
-        seen: Annotated[Seen, Depends(see)],
+        seen: Annotated[Seen, Depends(questions.see)],
         filters: Annotated[Filters, Depends(read_filters)],
         group_by: Annotated[
             list[str] | None,
@@ -124,7 +142,7 @@ def create_usage_routes(database: Database, who: Who, *, clock: Clock = time.tim
         if ADMINS_ONLY in groups and not seen.all:
             raise PermissionDenied(f"Only an admin key may group by {ADMINS_ONLY}.")
         allowed = _allowed(filters, seen)
-        rows = await ask(partial(report, database, allowed, groups, MOST_GROUPS + 1))
+        rows = await questions.ask(lambda db: report(db, allowed, groups, MOST_GROUPS + 1))
         if len(rows) > MOST_GROUPS:
             message = f"These are more than {MOST_GROUPS} groups: narrow the time, or group by less"
             raise InvalidRequest(f"{message}.", param="group_by", code="too_many_groups")
@@ -132,10 +150,12 @@ def create_usage_routes(database: Database, who: Who, *, clock: Clock = time.tim
             return _csv("usage", _sheet([*groups, *FIGURES], rows))
         return _json(_report(allowed, groups, rows))
 
+
+def _add_records(router: APIRouter, questions: _Questions, read_filters: Reader) -> None:
     @router.get("/v1/usage/records")
     async def usage_records(
         request: Request,
-        seen: Annotated[Seen, Depends(see)],
+        seen: Annotated[Seen, Depends(questions.see)],
         filters: Annotated[Filters, Depends(read_filters)],
         limit: Annotated[int, Query(ge=1, le=MOST_RECORDS, description="Of one JSON page.")] = 100,
         after: Annotated[
@@ -151,14 +171,12 @@ def create_usage_routes(database: Database, who: Who, *, clock: Clock = time.tim
         names = [name for name in _FIELDS if seen.all or name != ADMINS_ONLY]
 
         async def page(start: int, size: int) -> list[tuple[int, Record]]:
-            return await ask(partial(records, database, allowed, size, start))
+            return await questions.ask(lambda db: records(db, allowed, size, start))
 
         if format == "csv":
             first = await page(after, MOST_RECORDS)
             return _csv("records", _record_sheet(names, first, page))
         return _json(_record_page(names, await page(after, limit + 1), limit))
-
-    return router
 
 
 def _check_names(request: Request, known: frozenset[str]) -> None:

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from dev_opsgpt.launcher.link import (
     Ready,
     Stopped,
 )
+from dev_opsgpt.launcher.listening import inherited
 from dev_opsgpt.launcher.roles import Job, Membership, Reloadable, Runtime, Telling
 from dev_opsgpt.storage.errors import StorageError
 from dev_opsgpt.transport.logs import install
@@ -53,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     level = os.environ.get(LOG_LEVEL, "INFO")
     install(level)
     link = Link.from_environment(os.environ)
+    sockets = inherited(os.environ)
     try:
         handed = link.receive()
         settings = handed.settings if handed is not None else load_settings()
         install(level, settings.gateway.log_format)
-        jobs = _jobs(settings, arguments)
+        jobs = _jobs(settings, arguments, sockets)
     except LauncherGone:
         code = int(Exit.STOPPED)
     except (ConfigError, ValueError) as error:
@@ -180,13 +183,15 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _jobs(settings: Settings, arguments: argparse.Namespace) -> list[Job]:
+def _jobs(
+    settings: Settings, arguments: argparse.Namespace, sockets: Sequence[socket.socket]
+) -> list[Job]:
     from dev_opsgpt.launcher import roles
 
     if arguments.role == "controller":
         return [roles.controller_job(settings, arguments.port)]
     if arguments.role == "gateway":
-        return [roles.gateway_job(settings, _place(arguments), _place)]
+        return [roles.gateway_job(settings, _place(arguments), _place, sockets)]
     member = Membership(arguments.controller, arguments.launcher)
     return [roles.worker_job(settings, name, int(port), member) for name, port in arguments.model]
 

@@ -42,6 +42,11 @@ _SECTIONS: Mapping[str, Role] = {
 
 def problems_of(settings: Settings, selection: Selection) -> list[Problem]:
     """What is wrong or doubtful about that of the configuration which is started here."""
+    if not selection.controller or selection.controller_address is not None:
+        # A controller elsewhere knows workers that are none of this configuration's.
+        address = selection.controller_address or settings.controller_address
+        gateway = settings.gateway.model_copy(update={"controller_address": address})
+        settings = settings.model_copy(update={"gateway": gateway})
     return [p for p in check_settings(settings) if _concerns(p, selection)]
 
 
@@ -77,8 +82,6 @@ class InForce:
         self._name = name
         self._run_dir = run_dir
         self._claim: socket.socket | None = None
-        # Whether gateways run that should have been replaced, and could not.
-        self._owed = False
         self.published: Callable[[LaunchPlan], None] = lambda _: None
         self.settings = read
         self.plan = self._checked(read)
@@ -113,13 +116,15 @@ class InForce:
         self._read, self.settings, self.plan = read, settings, plan
         models.settings = settings
         lines = await _tell_controller(units, plan)
-        lines += await self._tell_gateways(gateways, bool(found.new_gateways) or self._owed)
-        if listen != before and not self._owed:
+        specs = [spec for spec in plan.processes if spec.role == "gateway"]
+        new = bool(found.new_gateways)
+        lines += await gateways.apply(specs, settings.drain_timeout, replace=new)
+        if listen != before and not gateways.owed:
             self.published(plan)
         lines += await _announce(reports)
         mine = [model.name for model in selected(settings, self._selection)]
         replacing = Replacing(models, units, settings, mine)
-        told = _keys(found, {spec.role for spec in plan.processes}, owed=self._owed)
+        told = _keys(found, {spec.role for spec in plan.processes}, owed=gateways.owed)
         return _finish([*told, *lines], replacing, found)
 
     def cards(self) -> list[Card]:
@@ -150,12 +155,6 @@ class InForce:
             raise PortInUse("\n".join(busy))
         self.close()
         self._claim = claimed
-
-    async def _tell_gateways(self, gateways: Gateways, replace: bool) -> list[Line]:
-        specs = [spec for spec in self.plan.processes if spec.role == "gateway"]
-        lines = await gateways.apply(specs, self.settings.drain_timeout, replace=replace)
-        self._owed = replace and bool(lines)
-        return lines
 
 
 def _check_attached(settings: Settings) -> None:
@@ -193,7 +192,7 @@ def _keys(found: Changes, roles: Collection[Role], *, owed: bool) -> list[Line]:
     could not be replaced."""
     absent = tuple(section for section, role in _SECTIONS.items() if role not in roles)
     told = {
-        "in force": (*found.in_place, *found.count),
+        "in force": (*found.in_place, *(() if owed else found.count)),
         "in force, in new gateways": () if owed else found.new_gateways,
         "takes effect at the next start": found.restart,
     }

@@ -18,26 +18,29 @@ class Gateways:
 
     Each is told how many there are, those that still drain and those that are about to start
     included, so that one that is alone may save what only several need. No two have the same number
-    at a time, for that is what tells apart what they leave in their common folder.
+    at a time, for that is what tells apart what they leave in their common folder. ``owed`` tells
+    whether gateways run that should have been replaced, and could not.
     """
 
     def __init__(self, units: Units) -> None:
         self._units = units
         self._lock = asyncio.Lock()
         self._counting: set[asyncio.Task[None]] = set()
+        self.owed = False
 
     async def apply(
         self, specs: Sequence[ProcessSpec], drain_timeout: float, *, replace: bool
     ) -> list[Line]:
         """Has the gateways be those of ``specs``: what runs takes its new configuration in place,
-        or is replaced by new processes, which begin before the old ones drain. Gives what went
+        or is replaced by new processes, which begin before the old ones drain. Fewer than there
+        are replace these too, because they take over all of their sockets. Gives what went
         wrong."""
         async with self._lock:
             now = self._units.staying("gateway")
-            kept = [] if replace else now[: len(specs)]
+            replace = replace or self.owed or len(specs) < len(now)
+            kept = [] if replace else now
             total = len(self._units.of("gateway")) + len(specs) - len(kept)
-            told = list(zip(kept, specs, strict=False))
-            told += [(unit, unit.spec) for unit in now[len(kept) :]]
+            told = list(zip(kept, specs, strict=False)) or [(unit, unit.spec) for unit in now]
             refused = await self._tell(told, total)
             new = self._begin(specs[len(kept) :], total)
             await asyncio.gather(*(unit.settle() for unit in new))
@@ -47,11 +50,12 @@ class Gateways:
                 for part in unit.parts.values()
                 if part.state is not State.READY
             ]
-            if replace and failures:
+            self.owed = replace and bool(failures)
+            if self.owed:
                 failures.append(Line("the gateways that ran before go on as they were", ok=False))
                 leaving = new
             else:
-                leaving = now[len(kept) :]
+                leaving = now if replace else []
             self._count_later(self._units.retire(leaving, drain_timeout))
             return [*([] if replace else refused), *failures]
 

@@ -16,6 +16,7 @@ from dev_opsgpt.launcher.gateways import Gateways
 from dev_opsgpt.launcher.handed import Handed, pack
 from dev_opsgpt.launcher.hangup import Hangup
 from dev_opsgpt.launcher.link import LOG_LEVEL, News
+from dev_opsgpt.launcher.listening import NOTHING, Listening
 from dev_opsgpt.launcher.logs import LogFile, log_name
 from dev_opsgpt.launcher.models import Models
 from dev_opsgpt.launcher.outcomes import Journal
@@ -63,6 +64,7 @@ class Launcher:
         self._environ = _environ(force.settings, secret, quiet)
         self._calls = Calls(force.plan.controller, secret)
         self._reporter = Reporter(display)
+        self._listening = Listening()
         self._units = Units(self._unit)
         self._gateways = Gateways(self._units)
         self._models = Models(force.settings, self._units, self._calls, name)
@@ -220,7 +222,9 @@ class Launcher:
 
     async def _spawn(self, spec: ProcessSpec, log: LogFile, heard: Callable[[News], None]) -> Life:
         greeting = pack(Handed(spec.settings, spec.arguments))
-        return await Process.spawn(spec.argv, {**self._environ, **spec.env}, log, heard, greeting)
+        environ = {**self._environ, **spec.env}
+        hold = NOTHING if spec.seat is None else self._listening.take(spec.seat)
+        return await Process.spawn(spec.argv, environ, log, heard, greeting, hold)
 
 
 def _environ(settings: Settings, secret: str, quiet: bool) -> Mapping[str, str]:

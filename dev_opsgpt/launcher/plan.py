@@ -20,6 +20,7 @@ from dev_opsgpt.config import (
     base_url,
 )
 from dev_opsgpt.config.plan import kind_of, wanted_models
+from dev_opsgpt.launcher.listening import Seat
 from dev_opsgpt.launcher.threads import cores_here, share_cores, thread_environment
 
 Role = Literal["controller", "gateway", "engine", "providers"]
@@ -80,7 +81,7 @@ class ProcessSpec:
     """One process: how it is called to people, what it runs, where it listens.
 
     ``command`` is completed by the workers (``argv``). ``env`` is set on top of the launcher's.
-    ``settings`` are those that the process is handed.
+    ``settings`` are those that the process is handed, ``seat`` tells the sockets that it inherits.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ProcessSpec:
     workers: tuple[PlannedWorker, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings, repr=False, compare=False)
+    seat: Seat | None = None
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -260,7 +262,8 @@ def _gateways(
         place = (_INDEX, str(index), _COUNT, str(count))
         where = ("--port", str(section.port), "--controller", controller)
         command = (*CHILD, "gateway", *where, *place, *shared, *declared)
-        specs.append(ProcessSpec(name, "gateway", command, listen, settings=settings))
+        seat = Seat(section.host, section.port, index, count)
+        specs.append(ProcessSpec(name, "gateway", command, listen, settings=settings, seat=seat))
     return specs
 
 

@@ -11,6 +11,7 @@ from typing import Self
 import msgspec
 
 from dev_opsgpt.launcher.link import LINK, News, decode
+from dev_opsgpt.launcher.listening import NOTHING, SOCKETS, Hold
 from dev_opsgpt.launcher.logs import LogFile
 
 # Seconds for what a dead child has left in its pipes.
@@ -29,10 +30,12 @@ class Process:
         output: int,
         log: LogFile,
         heard: Callable[[News], None],
+        hold: Hold,
     ) -> None:
         self._process = process
         self.pid = process.pid
         self._link = link
+        self._hold = hold
         self._readers = [
             asyncio.create_task(_listen(news, heard)),
             asyncio.create_task(_record(output, log)),
@@ -46,9 +49,11 @@ class Process:
         log: LogFile,
         heard: Callable[[News], None],
         greeting: bytes = b"",
+        hold: Hold = NOTHING,
     ) -> Self:
         """Starts a command. Its output goes to ``log``, its news to ``heard``; ``greeting`` is the
-        first that it reads on the link. Raises ``OSError`` when it cannot be started.
+        first that it reads on the link. It inherits the sockets of ``hold``, which is released
+        when it ends or is asked to. Raises ``OSError`` when it cannot be started.
 
         It is put in a session of its own, so that Ctrl-C reaches the launcher alone, which then
         stops its children in order.
@@ -57,25 +62,28 @@ class Process:
         # Not asyncio's own pipe: with that, the end of a child is only noticed when all who hold
         # the pipe have ended, its own children included.
         output, its_output = os.pipe()
+        handed = [theirs.fileno(), *(sock.fileno() for sock in hold.sockets)]
+        link_fd, *listening = map(str, handed)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=its_output,
                 stderr=its_output,
-                pass_fds=(theirs.fileno(),),
-                env={**environ, LINK: str(theirs.fileno())},
+                pass_fds=handed,
+                env={**environ, LINK: link_fd, SOCKETS: ",".join(listening)},
                 start_new_session=True,
             )
         except BaseException:
             ours.close()
             os.close(output)
+            hold.release()
             raise
         finally:
             theirs.close()
             os.close(its_output)
         news, link = await asyncio.open_connection(sock=ours)
-        started = cls(process, news, link, output, log, heard)
+        started = cls(process, news, link, output, log, heard, hold)
         started.send(greeting)
         return started
 
@@ -83,6 +91,7 @@ class Process:
         """The exit code (negative: killed by that signal), once all it said has been taken and
         nothing of its group is left."""
         code = await self._process.wait()
+        self._hold.release()
         self.kill()
         _, late = await asyncio.wait(self._readers, timeout=REST)
         for reader in late:
@@ -98,6 +107,8 @@ class Process:
 
     def terminate(self) -> None:
         """Asks it to drain and end."""
+        # First, so that its port is closed when it closes it and nobody else listens there.
+        self._hold.release()
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 

@@ -5,7 +5,8 @@ import argparse
 import asyncio
 import importlib
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -156,16 +157,20 @@ def controller_job(settings: Settings, port: int) -> Job:
 
 
 def gateway_job(
-    settings: Settings, place: GatewayPlace, placed: Callable[[argparse.Namespace], GatewayPlace]
+    settings: Settings,
+    place: GatewayPlace,
+    placed: Callable[[argparse.Namespace], GatewayPlace],
+    sockets: Sequence[socket.socket],
 ) -> Job:
-    """One gateway. ``placed`` reads its place from another command line."""
+    """One gateway, on the ``sockets`` that it has inherited, if any. ``placed`` reads its place
+    from another command line."""
     from dev_opsgpt.gateway.runtime import GatewayRuntime
 
     options = gateway_options(settings, place)
     url = base_url(settings.gateway.host, place.port)
     return Job(
         place.port,
-        lambda: GatewayRuntime(options),
+        lambda: GatewayRuntime(options, sockets),
         lambda _: url,
         lambda changed, arguments: gateway_options(changed, placed(arguments)),
     )

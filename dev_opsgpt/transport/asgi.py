@@ -12,7 +12,8 @@ import msgspec
 
 from dev_opsgpt.protocol import errors
 from dev_opsgpt.protocol.errors import ApiError, RequestTooLarge
-from dev_opsgpt.transport.connection import LINGER, ON_DISCONNECT
+from dev_opsgpt.transport.connection import ON_DISCONNECT
+from dev_opsgpt.transport.refusing import LINGER
 from dev_opsgpt.transport.server import App, Receive, Scope, Send
 
 JSON = "application/json"

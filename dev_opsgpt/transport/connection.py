@@ -1,86 +1,32 @@
 """One client's connection: uvicorn's, and beside it the requests that are answered without ASGI."""
 
-import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from dev_opsgpt.protocol.errors import ApiError, HeadersTooLarge, InvalidRequest
+from dev_opsgpt.protocol.errors import ApiError, InvalidRequest
 from dev_opsgpt.transport import head as heads
 from dev_opsgpt.transport.exchange import Exchange, Handler
 from dev_opsgpt.transport.head import MAX_HEAD
-from dev_opsgpt.transport.request_id import new_id
+from dev_opsgpt.transport.held_head import HeldHead
+from dev_opsgpt.transport.refusing import DEAF, Refusing
 
 Hot = Mapping[bytes, Handler]
 """The paths whose POSTs are answered without ASGI."""
 
 ON_DISCONNECT = "opsgpt.on_disconnect"
-KEEP_ALIVE = 75
-# Seconds that a client may take to send a request, and to take any of an answer that waits for it.
-RECEIVE_TIMEOUT = 120.0
-WRITE_TIMEOUT = 120.0
 # Bytes that a chunked body may bring for each byte of it. What it brings beyond, in names of chunks
 # and trailers, counts as a head does.
 WRAPPED = 16
-# Seconds that a client which is refused while it sends is listened to, so that it can read why.
-LINGER = 2.0
+# Bytes that a client may send ahead, while requests wait for the answer to one before them. To read
+# on is to notice that it hangs up.
+AHEAD = 262_144
 
 
-class _Head:
-    """Stands in for the transport of one request until the head of its answer is written: it goes
-    out together with what the same step of the event loop writes next. That is a system call less
-    for every answer, and a packet less for its client."""
-
-    __slots__ = ("_cycle", "_held", "_loop", "_transport")
-
-    def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
-        self._cycle = cycle
-        self._loop = loop
-        self._transport = cycle.transport
-        self._held = b""
-        cycle.transport = cast(asyncio.Transport, self)
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._held = data
-            self._loop.call_soon(self._flush)
-            return
-        held, self._held = self._held, b""
-        self._cycle.transport = self._transport
-        self._transport.writelines((held, data))
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._cycle.transport = self._transport
-            self._transport.write(held)
-
-
-class _Deaf:
-    """Stands in for the parser of a connection whose client is no longer listened to."""
-
-    def feed_data(self, data: bytes) -> None:
-        """Does nothing."""
-
-
-_DEAF: Any = _Deaf()
-_NOBODY: Any = None
-
-
-class Connection(HttpToolsProtocol):
+class Connection(Refusing):
     """One client's connection. A POST to one of the ``hot`` paths is answered here, by its handler
     and an ``Exchange``; everything else is uvicorn's, and goes to the ASGI application.
 
@@ -102,10 +48,8 @@ class Connection(HttpToolsProtocol):
         # uvicorn would have it read on after a "connection: close".
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._exchange: Exchange | None = None
-        self._running: Exchange | None = None
-        self._in_head = True
-        # What has arrived of a head, and all that came with it.
-        self._head = b""
+        self._started: RequestResponseCycle | None = None
+        self._ahead = 0
         # The last host that was looked at: no value of a header at first.
         self._host: bytes | None = b"\0"
         self._detour = b""
@@ -113,23 +57,18 @@ class Connection(HttpToolsProtocol):
         self._wrapping = 0
         self._dates: list[tuple[bytes, bytes]] | None = None
         self._date = b""
-        self.receiving_since: float | None = None
-        self.stalled_since: float | None = None
-        self.idle_since: float | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The socket is open. A client that never says anything is cut off too."""
-        super().connection_made(transport)
-        self.idle_since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed: whatever is done for the client is let go at once."""
         super().connection_lost(exc)
-        self.receiving_since = self.stalled_since = self.idle_since = None
         if self._running is not None:
             self._running.hang_up()
-        if isinstance(self.cycle, RequestResponseCycle) and not self.cycle.response_complete:
-            scope = cast(MutableMapping[str, Any], self.cycle.scope)
+        # Not the latest, which may wait: the one that is being answered.
+        cycle = self._started
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            scope = cast(MutableMapping[str, Any], cycle.scope)
             hook: Callable[[], None] | None = scope.get(ON_DISCONNECT)
             if hook is not None:
                 hook()
@@ -157,6 +96,9 @@ class Connection(HttpToolsProtocol):
         else:
             if self.receiving_since is not None:
                 self._partly_received(size)
+            if self.pipeline:
+                self._ahead += len(data)
+                self._read_ahead()
 
     def on_headers_complete(self) -> None:
         """The head of a request is there. Raises ``InvalidRequest``."""
@@ -166,7 +108,7 @@ class Connection(HttpToolsProtocol):
         self._fields.clear()
         head, self._head = self._head, b""
         if len(head) > MAX_HEAD and heads.size(url, fields) > MAX_HEAD:
-            raise _too_large()
+            raise heads.too_large()
         version = self.parser.get_http_version()
         upgrade = self.parser.should_upgrade()
         if (
@@ -202,6 +144,11 @@ class Connection(HttpToolsProtocol):
         self.headers.extend(fields.items())
         self.expect_100_continue = _waits_for_leave(fields, version)
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
+        if self.pipeline:
+            # uvicorn would read no further.
+            self._read_ahead()
         self._in_head = False
 
     def on_message_complete(self) -> None:
@@ -235,6 +182,20 @@ class Connection(HttpToolsProtocol):
         else:
             self.idle_since = self.loop.time()
 
+    def on_response_complete(self) -> None:
+        """A request has been answered: the next one's turn."""
+        super().on_response_complete()
+        if self._ahead and not self.transport.is_closing():
+            self._ahead = self._ahead if self.pipeline else 0
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Reads on while requests wait, as long as that is not too much."""
+        if self._ahead > AHEAD:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
     def date(self) -> bytes:
         """The Date header's line, made anew once a second."""
         if self._dates is not self.server_state.default_headers:
@@ -242,36 +203,17 @@ class Connection(HttpToolsProtocol):
             self._date = b"".join(b"%b: %b\r\n" % pair for pair in self._dates)
         return self._date
 
-    def shutdown(self) -> None:
-        """The server stops: what is being answered is answered, then the connection closed."""
-        exchange = self._exchange
-        if exchange is None or exchange.response_complete:
-            super().shutdown()
-        else:
-            exchange.keep_alive = False
-
     def pause_writing(self) -> None:
         """The client takes less than it is given."""
         super().pause_writing()
-        self.stalled_since = self.loop.time()
         if self._running is not None:
             self._running.pause()
 
     def resume_writing(self) -> None:
         """The client takes more again."""
         super().resume_writing()
-        self.stalled_since = None
         if self._running is not None:
             self._running.resume()
-
-    def overdue(self, now: float) -> bool:
-        """Whether the client has held the connection up for too long."""
-        receiving, stalled, idle = self.receiving_since, self.stalled_since, self.idle_since
-        return (
-            (receiving is not None and now - receiving > RECEIVE_TIMEOUT)
-            or (stalled is not None and now - stalled > WRITE_TIMEOUT)
-            or (idle is not None and now - idle > KEEP_ALIVE)
-        )
 
     def _begin(
         self, handler: Handler, url: bytes, fields: dict[bytes, bytes], version: str
@@ -283,7 +225,7 @@ class Connection(HttpToolsProtocol):
             url.partition(b"?")[0].decode("latin-1"),
             fields,
             self.client[0] if self.client is not None else "",
-            not version_1_0 and self.parser.should_keep_alive(),
+            not (version_1_0 or self._last) and self.parser.should_keep_alive(),
             not version_1_0,
         )
         before = self.cycle
@@ -294,7 +236,6 @@ class Connection(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._running = exchange
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         try:
             handler.begin(exchange)
@@ -319,17 +260,17 @@ class Connection(HttpToolsProtocol):
     def _partly_received(self, size: int) -> None:
         """More of the request is to come: what there is of it is looked after. ``size`` is that of
         what just came."""
-        if self.parser is _DEAF:
+        if self.parser is DEAF:
             return
         if self._in_head:
             if len(self._head) > MAX_HEAD:
-                self._malformed(_too_large())
+                self._malformed(heads.too_large())
             return
         # What chunks are told by, and what follows the last one, counts for no body.
         body = sum(map(len, self._body))
         self._wrapping = max(0, self._wrapping + size - body * (1 + WRAPPED))
         if self._wrapping > MAX_HEAD:
-            self._malformed(_too_large())
+            self._malformed(heads.too_large())
             return
         exchange = self._exchange
         if exchange is None:
@@ -344,15 +285,6 @@ class Connection(HttpToolsProtocol):
         for part in self._body:
             super().on_body(part)
         self._body.clear()
-
-    def _refuse(self, exchange: Exchange, error: ApiError) -> None:
-        """Answers a request that has not arrived yet and never will be read. A while of what still
-        comes is dropped first: to close on a client that is sending would destroy the answer
-        before it is read."""
-        exchange.keep_alive = False
-        exchange.error(error)
-        self.idle_since = None
-        self.loop.call_later(LINGER, self.transport.close)
 
     def _decline(self, url: bytes, version: str, fields: dict[bytes, bytes]) -> None:
         """The client would rather speak something else. It is answered as if it had not said so,
@@ -372,55 +304,6 @@ class Connection(HttpToolsProtocol):
         self.data_received(detour + rest)
         self._staying = False
 
-    def _malformed(self, error: ApiError) -> None:
-        """Refuses a request that is no HTTP. Where the next one would begin nobody knows, so there
-        is none; those that came before it are answered first."""
-        self.parser = _DEAF
-        self.receiving_since = None
-        current: Any = self.cycle
-        waits = current is not None and not current.response_complete
-        if not self._in_head:
-            # It is the current one's body that is wrong, not the head of the next.
-            if not waits:
-                self._close()
-                return
-            if not self._give_up(current):
-                self.transport.close()
-                return
-            waits = bool(self.pipeline) and self.pipeline[0][0] is current
-            if waits:
-                self.pipeline.popleft()
-        self._in_head, self._head = False, b""
-        # It gets an exchange of its own, to be answered when its turn comes.
-        refusal = Exchange(self, _NOBODY, "", {}, "", False, False)
-        refusal.extra = b"x-request-id: %b\r\n" % new_id().encode()
-        refusal.refusal = error
-        refusal.whole = True
-        if waits:
-            self.pipeline.appendleft((cast(Any, refusal), self.app))
-        else:
-            self._running = refusal
-            refusal.run(self.loop)
-
-    def _give_up(self, current: Any) -> bool:
-        """Ends a request whose body is broken. False where its answer has begun: all that is left
-        is to cut that."""
-        if isinstance(current, Exchange):
-            return not current.started
-        current.disconnected = True
-        current.message_event.set()
-        return not current.response_started
-
-    def _close(self) -> None:
-        """Ends the connection. A client that is no longer listened to gets a while to read why: to
-        close on one that is sending would destroy the answer before it is read."""
-        if self.parser is not _DEAF or self.transport.is_closing():
-            self.transport.close()
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.loop.call_later(LINGER, self.transport.close)
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         waiting: object = cycle
         if isinstance(waiting, Exchange):
@@ -434,17 +317,14 @@ class Connection(HttpToolsProtocol):
             else:
                 self._give_leave(waiting)
             return
-        _Head(cycle, self.loop)
+        self._started = cycle
+        HeldHead(cycle, self.loop)
         super()._start_asgi_task(cycle, app)
 
 
 def _over() -> InvalidRequest:
     """What comes after an answer that said it was the last one. It gets none itself."""
     return heads.refused("The connection is over.")
-
-
-def _too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(f"The request's head is larger than {MAX_HEAD} bytes.")
 
 
 def _waits_for_leave(fields: dict[bytes, bytes], version: str) -> bool:

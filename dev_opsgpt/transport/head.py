@@ -8,7 +8,7 @@ Source: RFC 9112 (HTTP/1.1), RFC 9110 (HTTP Semantics).
 import re
 from collections.abc import Mapping
 
-from dev_opsgpt.protocol.errors import InvalidRequest
+from dev_opsgpt.protocol.errors import HeadersTooLarge, InvalidRequest
 
 # Bytes of a request's first line and headers.
 MAX_HEAD = 65_536
@@ -78,3 +78,8 @@ def _lines(head: bytes) -> bytes:
 def refused(message: str) -> InvalidRequest:
     """The error for what is not HTTP as it should be."""
     return InvalidRequest(message, code=CODE)
+
+
+def too_large() -> HeadersTooLarge:
+    """The error for a head of more bytes than are taken."""
+    return HeadersTooLarge(f"The request's head is larger than {MAX_HEAD} bytes.")

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from dev_opsgpt.transport.connection import KEEP_ALIVE, Connection, Hot
+from dev_opsgpt.transport.connection import Connection, Hot
+from dev_opsgpt.transport.patience import KEEP_ALIVE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -60,6 +61,13 @@ class _Uvicorn(uvicorn.Server):
                 connection.transport.abort()
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        # What has just been accepted is made a connection first, to be told as well.
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """A bound socket; port 0 takes a free one. Raises ``PortInUse``."""
@@ -78,7 +86,7 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
 
 
 class Server:
-    """Serves one application on one socket.
+    """Serves one application on some sockets.
 
     ``drain_timeout`` is how many seconds ``stop`` waits for requests in flight; those that are
     left then are cancelled. POSTs to the paths in ``hot`` go to its handlers instead.
@@ -87,13 +95,12 @@ class Server:
     def __init__(
         self,
         app: App,
-        sock: socket.socket,
-        *,
+        *sockets: socket.socket,
         hot: Hot = MappingProxyType({}),
         drain_timeout: float = 30.0,
     ) -> None:
-        self._socket = sock
-        self.port: int = sock.getsockname()[1]
+        self._sockets = sockets
+        self.port: int = sockets[0].getsockname()[1]
         config = uvicorn.Config(
             app,
             http=cast(Any, partial(Connection, hot)),
@@ -115,7 +122,7 @@ class Server:
 
         Raises what the application's start-up raised, as ``RuntimeError``.
         """
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        self._task = asyncio.create_task(self._server.serve(sockets=[*self._sockets]))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
@@ -123,7 +130,8 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Closes the port at once, lets requests in flight finish, then returns."""
+        """Closes the port at once, lets requests in flight finish, and those that come a moment
+        later over connections that are open; then returns."""
         self._server.leave()
         await self.wait()
 

@@ -63,18 +63,7 @@ def create_app(
         load=load,
     )
 
-    async def health(scope: Scope, receive: Receive, send: Send) -> None:
-        alive = hosted is None or hosted.direct is not None
-        now = await load()
-        told = {"running": now.running, "waiting": now.waiting}
-        status = "ok" if alive else "restarting"
-        await send_json(send, 200 if alive else 503, {"status": status, "models": names} | told)
-
-    async def released(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(scope, receive, max_body)
-        await send_json(send, 200, await release(decode(ReleaseRequest, body or b"{}")))
-
-    ours: Routes = {**openai.routes(), "/release": {"POST": released}}
+    ours: Routes = {**openai.routes(), "/release": {"POST": _released(release, max_body)}}
     theirs = fastchat.routes()
     figures: Routes = {}
     if hosted is not None:
@@ -83,9 +72,28 @@ def create_app(
         **figures,
         **_guarded(ours, secret),
         **(theirs if fastchat_clients else _guarded(theirs, secret)),
-        "/health": {"GET": health},
+        "/health": {"GET": _health(names, hosted, load)},
     }
     return CancelOnDisconnect(Observed(Router(routes), telemetry))
+
+
+def _health(names: list[str], hosted: Hosted | None, load: Callable[[], Awaitable[Load]]) -> App:
+    async def health(scope: Scope, receive: Receive, send: Send) -> None:
+        alive = hosted is None or hosted.direct is not None
+        now = await load()
+        told = {"running": now.running, "waiting": now.waiting}
+        status = "ok" if alive else "restarting"
+        await send_json(send, 200 if alive else 503, {"status": status, "models": names} | told)
+
+    return health
+
+
+def _released(release: Release, max_body: int) -> App:
+    async def released(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(scope, receive, max_body)
+        await send_json(send, 200, await release(decode(ReleaseRequest, body or b"{}")))
+
+    return released
 
 
 def _guarded(routes: Routes, secret: str | None) -> Routes:

@@ -87,6 +87,10 @@ class Stage:
     def numbers(self) -> list[int]:
         return [gateway_index(unit.spec) for unit in self.units.staying("gateway")]
 
+    def seats(self) -> list[tuple[int, int]]:
+        seats = [unit.spec.seat for unit in self.units.staying("gateway")]
+        return [(seat.number, seat.count) for seat in seats if seat is not None]
+
     async def reach(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
             while not holds():
@@ -123,8 +127,9 @@ async def test_one_knows_that_it_is_not_alone_before_another_starts(stage: Stage
     assert stage.counts() == ["2", "2"]
     stage.drains = True
     await stage.apply(1)
-    assert stage.counts() == ["2", "2"], "the other still drains"
-    stage.lives[1].code.set_result(0)
+    assert stage.counts() == ["3", "3", "3"], "the others still drain"
+    for life in stage.lives[:2]:
+        life.code.set_result(0)
     await stage.reach(lambda: stage.counts() == ["1"])
 
 
@@ -155,6 +160,23 @@ async def test_new_ones_that_do_not_start_leave_the_old_ones(stage: Stage) -> No
     assert stage.alive() == stage.lives[:1]
     await stage.reach(lambda: stage.counts() == ["1"])
     assert stage.numbers() == [0]
+
+
+async def test_fewer_are_new_ones_that_take_over(stage: Stage) -> None:
+    await stage.apply(3)
+    assert stage.seats() == [(0, 3), (1, 3), (2, 3)]
+    assert await stage.apply(2) == []
+    assert stage.seats() == [(0, 2), (1, 2)]
+    assert len(stage.lives) == 5
+    # Where they do not start, that is made good with whatever comes next.
+    stage.broken = True
+    assert len(await stage.apply(1)) == 2
+    assert stage.seats() == [(0, 2), (1, 2)]
+    assert stage.gateways.owed
+    stage.broken = False
+    assert await stage.apply(2) == []
+    assert len(stage.lives) == 8
+    assert not stage.gateways.owed
 
 
 async def test_refusal_is_told(stage: Stage) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from dev_opsgpt.protocol.errors import ApiError, AuthenticationFailed
 from dev_opsgpt.transport import connection as connection_module
+from dev_opsgpt.transport import refusing
 from dev_opsgpt.transport.asgi import CancelOnDisconnect, read_body, send_body
 from dev_opsgpt.transport.exchange import Exchange
 from dev_opsgpt.transport.router import Router
-from dev_opsgpt.transport.server import Receive, Scope, Send, Server, bind
+from dev_opsgpt.transport.server import App, Receive, Scope, Send, Server, bind
 
 LIMIT = 100_000
 
@@ -83,6 +84,20 @@ async def cold(scope: Scope, receive: Receive, send: Send) -> None:
     await send_body(send, 200, b"cold " + body, content_type="text/plain")
 
 
+class Stuck:
+    """An application that never answers."""
+
+    def __init__(self) -> None:
+        self.begun = self.cancelled = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.begun += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.cancelled += 1
+
+
 @dataclass
 class Answer:
     status: int
@@ -134,13 +149,19 @@ class Raw:
 
 
 class Fixture:
-    def __init__(self, server: Server, hot: Hot) -> None:
+    def __init__(self, server: Server, hot: Hot, stuck: Stuck) -> None:
         self.server, self.hot = server, hot
+        self.stuck = stuck
         self._open: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> Raw:
         found = Raw(*await asyncio.open_connection("127.0.0.1", self.server.port))
         self._open.append(found.writer)
+        return found
+
+    def connection(self) -> connection_module.Connection:
+        (found,) = self.server._server.server_state.connections
+        assert isinstance(found, connection_module.Connection)
         return found
 
     def close(self) -> None:
@@ -156,19 +177,24 @@ async def served() -> AsyncIterator[Fixture]:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Fixture]:
-    hot = Hot()
-    app = CancelOnDisconnect(
-        Router({"/cold": {"POST": cold}}, elsewhere={"/hot": "POST", "/v1/hot": "POST"})
-    )
+    hot, stuck = Hot(), Stuck()
+    routes: dict[str, dict[str, App]] = {"/cold": {"POST": cold}, "/stuck": {"POST": stuck}}
+    app = CancelOnDisconnect(Router(routes, elsewhere={"/hot": "POST", "/v1/hot": "POST"}))
     paths = {b"/hot": hot, b"/v1/hot": hot}
     server = Server(app, bind("127.0.0.1", 0), hot=paths, drain_timeout=1)
     await server.start()
-    found = Fixture(server, hot)
+    found = Fixture(server, hot, stuck)
     try:
         yield found
     finally:
         found.close()
         await server.stop()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 def post(path: str, body: bytes = b"", *headers: str, version: str = "1.1") -> bytes:
@@ -201,6 +227,41 @@ async def test_pipelined_requests_are_answered_in_their_order(served: Fixture) -
     bodies = [answer.body for answer in answers]
     assert bodies[:5] == [b"1", b"cold 2", b"3", b"one two three", b"cold 5"]
     assert bodies[6] == b"7"
+
+
+@pytest.mark.parametrize("path", ["/hot", "/stuck"])
+@pytest.mark.parametrize("behind", ["/hot", "/cold"])
+async def test_a_client_that_hangs_up_behind_what_it_has_sent_ahead(
+    served: Fixture, path: str, behind: str
+) -> None:
+    client = await served.connect()
+    await client.send(post(path, b"1", "do: hang"), post(behind, b"2") * 3)
+    await until(lambda: len(served.hot.asked) + served.stuck.begun == 1)
+    client.writer.close()
+    await until(lambda: served.hot.cancelled + served.stuck.cancelled == 1)
+    assert len(served.hot.asked) + served.stuck.begun == 1
+
+
+async def test_a_client_is_not_read_ahead_without_bound(
+    served: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "AHEAD", 100_000)
+    client = await served.connect()
+    body = b"x" * 50_000
+    sending = asyncio.create_task(
+        client.send(post("/hot", b"1", "do: late"), *[post("/hot", body)] * 400)
+    )
+    await until(lambda: served.server._server.server_state.connections)
+    connection = served.connection()
+    await until(lambda: connection.flow.read_paused)
+    waiting = len(connection.pipeline)
+    assert not sending.done()
+    await asyncio.sleep(0.05)
+    assert len(connection.pipeline) == waiting < 30
+    served.hot.go.set()
+    for wanted in (b"1", *[body] * 400):
+        assert (await client.answer()).body == wanted
+    await sending
 
 
 async def test_many_refused_that_waited_for_one(served: Fixture) -> None:
@@ -369,7 +430,7 @@ async def test_a_stranger_s_large_body_is_not_kept(served: Fixture) -> None:
 async def test_a_refused_client_that_sends_nothing_more_is_let_go(
     served: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.1)
+    monkeypatch.setattr(refusing, "LINGER", 0.1)
     client = await served.connect()
     await client.send(post("/hot", b"", "authorization: wrong").replace(b"length: 0", b"length: 9"))
     assert (await client.answer()).status == 401

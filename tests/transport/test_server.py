@@ -1,6 +1,7 @@
 """The server object on real sockets: hang-ups, stalled clients, drains, malformed requests."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from dev_opsgpt.protocol.errors import InvalidRequest, RequestTooLarge
-from dev_opsgpt.transport import connection as module
+from dev_opsgpt.transport import patience as module
 from dev_opsgpt.transport.asgi import CancelOnDisconnect, bearer, read_body, send_body
 from dev_opsgpt.transport.router import Router
 from dev_opsgpt.transport.server import App, PortInUse, Receive, Scope, Send, Server, bind
@@ -154,6 +155,35 @@ async def test_a_stop_lets_answers_in_flight_end() -> None:
         assert (await answer).text == "whole"
         with pytest.raises(httpx.ConnectError):
             await client.get(url)
+
+
+async def closed(port: int) -> None:
+    """Returns when nobody listens."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+
+
+async def test_a_stop_answers_what_is_on_its_way_over_open_connections() -> None:
+    request = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"
+    async with serving(ROUTES) as (server, _):
+        new = await asyncio.open_connection("127.0.0.1", server.port)
+        kept = await asyncio.open_connection("127.0.0.1", server.port)
+        silent = await asyncio.open_connection("127.0.0.1", server.port)
+        kept[1].write(request)
+        assert b"connection: close" not in await kept[0].readuntil(b"hi")
+        stopping = asyncio.create_task(server.stop())
+        await closed(server.port)
+        for reader, writer in (new, kept):
+            writer.write(request)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert b"connection: close" in answer
+            assert answer.endswith(b"hi")
+        assert await asyncio.wait_for(silent[0].read(), 5) == b""
+        await stopping
+        for _, writer in (new, kept, silent):
+            writer.close()
 
 
 def test_a_port_in_use_is_one_line() -> None:

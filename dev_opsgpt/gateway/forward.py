@@ -17,6 +17,7 @@ from dev_opsgpt.routing.capabilities import card_of, fits
 from dev_opsgpt.routing.dispatch import Dispatcher
 from dev_opsgpt.routing.fleet import Fleet, Replica
 from dev_opsgpt.routing.retry import RetryBudget, backoff
+from dev_opsgpt.transport.errors import ConnectFailed, ConnectionBroken
 
 # Seconds after which a client may try a model again that nobody can serve now: a breaker or a
 # restart takes about as long.
@@ -105,6 +106,8 @@ class Forwarder:
                     self._leave(replica)
             except ApiError as failure:
                 error: ApiError = failure
+                if tried and isinstance(error, ConnectFailed | ConnectionBroken):
+                    request.broken[tried[-1]] = tried[-1].row.beats
                 if request.exchange.started or not _may_differ(error):
                     raise
                 if self.loads.absent(model) and loads < MOST_LOADS:
@@ -114,7 +117,7 @@ class Forwarder:
                         tried = request.tried = []
                         continue
                     error = unloaded
-                if self._may_retry(error, model, route, tried):
+                if self._may_retry(error, model, route, request):
                     self.budget.spend(self._clock())
                     self._events.retried(model)
                 else:
@@ -224,7 +227,13 @@ class Forwarder:
         return [one for one in ready if fits(card_of(one.row, route), request.needs)]
 
     def _untried(self, request: Request, ready: list[Replica]) -> list[Replica]:
-        return [replica for replica in ready if replica not in request.tried]
+        """Those that have not been asked; else those that broke off and have been heard of since,
+        for that is another life of theirs."""
+        untried = [replica for replica in ready if replica not in request.tried]
+        if untried or not request.broken:
+            return untried
+        broken = request.broken
+        return [r for r in ready if broken.get(r, r.row.beats) != r.row.beats]
 
     def _pick(
         self, request: Request, model: str, ready: list[Replica], now: float
@@ -253,14 +262,15 @@ class Forwarder:
             return Unavailable(message, code="model_unavailable", retry_after=RETRY_AFTER)
         return ModelNotFound(f"The model '{model}' does not exist.", param="model")
 
-    def _may_retry(
-        self, error: ApiError, model: str, route: Route, tried: Collection[Replica]
-    ) -> bool:
+    def _may_retry(self, error: ApiError, model: str, route: Route, request: Request) -> bool:
         """Whether one more replica may be asked, and there is one."""
+        tried = request.tried
         if not tried or len(tried) > route.retries or isinstance(error, _Shed):
             return False
         now = self._clock()
-        return self.budget.allows(now) and bool(self._fleet.candidates(model, now, tried))
+        return self.budget.allows(now) and bool(
+            self._untried(request, self._fleet.ready(model, now))
+        )
 
     def _next(self, fallbacks: list[str], request: Request) -> str | None:
         """The next of the fallbacks that is there and able, else the next that can be loaded."""

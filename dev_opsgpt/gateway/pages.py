@@ -84,7 +84,7 @@ class Pages:
     def health(self) -> dict[str, Any]:
         """Whether requests can be answered, and by how many replicas of which model."""
         models = {
-            name: len(self._fleet.candidates(name, self._clock())) for name in self._fleet.models()
+            name: len(self._fleet.ready(name, self._clock())) for name in self._fleet.models()
         }
         return {"status": "ok", "version": __version__, "models": models}
 
@@ -111,7 +111,7 @@ class Pages:
         }
 
     async def _ask(self, model: str, path: str, body: dict[str, Any], type_: type[Any]) -> Any:
-        candidates = self._fleet.candidates(model, self._clock())
+        candidates = self._fleet.ready(model, self._clock())
         candidates = [r for r in candidates if r.row.kind != "openai"]
         if not candidates:
             self.model(model)

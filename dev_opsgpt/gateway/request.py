@@ -27,7 +27,8 @@ class Request:
     for the usage of a stream too, which ``usage`` takes out again of what the client gets.
 
     ``asked`` is what dispatch policies look at, ``tried`` the replicas that have been asked,
-    ``begun`` when the last of them was, in seconds from the request's arrival; ``events`` is the
+    ``broken`` those of them that broke off, with the number of their last beat by then. ``begun``
+    is when the last of them was asked, in seconds from the request's arrival; ``events`` is the
     number of events passed on.
     """
 
@@ -36,6 +37,7 @@ class Request:
         "asked",
         "begun",
         "body",
+        "broken",
         "caller",
         "clock",
         "events",
@@ -74,6 +76,7 @@ class Request:
         self.events = 0
         self.begun = 0.0
         self.tried: list[Replica] = []
+        self.broken: dict[Replica, int] = {}
         self.usage: UsageFilter | None = None
         self.asked = _NOTHING_ASKED
         self._needs: Needs | None = None

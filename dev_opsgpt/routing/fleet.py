@@ -155,10 +155,6 @@ class Fleet:
             self._ready[model] = (ready, inf if well else now)
         return ready
 
-    def candidates(self, model: str, now: float, tried: Collection[Replica] = ()) -> list[Replica]:
-        """Those that are ready and not in ``tried``."""
-        return [replica for replica in self.ready(model, now) if replica not in tried]
-
     def down(self, replica: Replica, now: float) -> None:
         """Notes that a replica did not answer."""
         replica.down_until = now + DOWN_FOR

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import msgspec
+
 from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.protocol.errors import InternalError
 from dev_opsgpt.protocol.openai import ChatRequest
@@ -237,6 +239,38 @@ async def test_a_client_that_reads_nothing_holds_its_server_back() -> None:
             last = (last + data)[-14:]
         assert size == most + 14
         assert last == b"data: [DONE]\n\n"
+
+
+async def test_one_that_broke_off_and_is_back_is_asked_again() -> None:
+    """A worker that died and was started again is another one, where nobody told that it was gone:
+    the controller may have died with it."""
+    first, second = Upstream(reset), Upstream()
+    async with attached([first, second], retry_budget=1.0, **IN_TURN) as stack:
+        found = records(stack)
+        gateway = stack.gateway._gateway
+        assert gateway is not None
+        fleet = gateway._fleet
+
+        async def dies_when_the_other_is_back(call: Call) -> None:
+            first.behave = says("back")
+            fleet.upsert(
+                [
+                    msgspec.structs.replace(replica.row, beats=replica.row.beats + 1)
+                    for replica in fleet.replicas()
+                    if replica.address == first.url
+                ]
+            )
+            call.reset()
+
+        second.behave = dies_when_the_other_is_back
+        answer = await ask(stack)
+        assert "back" in answer.text
+        assert found[0].attempts == 3
+        # Without a sign of life it is left alone.
+        first.behave = second.behave = reset
+        assert (await ask(stack)).status_code == 502
+        assert found[1].attempts == 2
+        await quiet(stack)
 
 
 def test_of_two_that_were_down_the_one_that_is_back_is_asked() -> None:

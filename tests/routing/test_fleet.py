@@ -16,7 +16,7 @@ def row(name: str, *models: str, beats: int = 1, queue: int = 0, draining: bool 
 
 
 def names(fleet: Fleet, model: str = "m", now: float = 0.0) -> list[str]:
-    return [r.row.address.removeprefix("http://") for r in fleet.candidates(model, now)]
+    return [r.row.address.removeprefix("http://") for r in fleet.ready(model, now)]
 
 
 def test_rows_come_change_and_go() -> None:
@@ -30,18 +30,16 @@ def test_rows_come_change_and_go() -> None:
     assert fleet.models() == ["m"]
 
 
-def test_draining_and_tried_replicas_are_no_candidates() -> None:
+def test_draining_replicas_are_not_ready() -> None:
     fleet = Fleet()
     fleet.upsert([row("a"), row("b", draining=True), row("c")])
-    first = fleet.candidates("m", 0)[0]
     assert names(fleet) == ["a", "c"]
-    assert [r.row.address for r in fleet.candidates("m", 0, [first])] == ["http://c"]
 
 
 def test_a_replica_that_is_down_is_the_last_resort_until_its_next_beat() -> None:
     fleet = Fleet()
     fleet.upsert([row("a"), row("b")])
-    a, b = fleet.candidates("m", 0)
+    a, b = fleet.ready("m", 0)
     fleet.down(a, 0)
     assert names(fleet, now=1) == ["b"]
     assert names(fleet, now=DOWN_FOR + 1) == ["a", "b"]
@@ -57,7 +55,7 @@ def test_a_replica_that_is_down_is_the_last_resort_until_its_next_beat() -> None
 def test_load_is_ours_live_and_others_as_reported() -> None:
     fleet = Fleet()
     fleet.upsert([row("a", queue=3)])
-    replica = fleet.candidates("m", 0)[0]
+    replica = fleet.ready("m", 0)[0]
     assert replica.running == 3
     replica.in_flight = 2
     fleet.upsert([row("a", beats=2, queue=5)])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,15 @@ from tests.launcher.stack import Place, until
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
+
+
+def listing(place: Place) -> dict[str, dict[str, Any]]:
+    found = httpx.get(f"{place.base_url}/models").json()["data"]
+    return {one["id"]: one for one in found}
+
+
+def statuses(place: Place) -> dict[str, str]:
+    return {name: one.get("status", "") for name, one in listing(place).items()}
 
 
 def test_a_model_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -49,11 +59,12 @@ def test_a_model_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> No
             "gone": f"no such model file: {tmp_path / 'gone.gguf'}",
         }
         status = place.opsgpt("models", "--status").stdout
-        listed = {one["id"]: one for one in httpx.get(f"{place.base_url}/models").json()["data"]}
+        # The gateway hears of it a moment later.
+        until(lambda: all(statuses(place)[model] == "failed" for model in told), "it is told")
+        listed = listing(place)
         for model, reason in told.items():
             assert f"{model} " in status
             assert reason in status, status
-            assert listed[model]["status"] == "failed"
             assert reason in listed[model]["reason"]
             answer = service.ask(model)
             assert answer.status_code == 503

@@ -47,7 +47,9 @@ def test_local_model_is_replaced_under_load(tmp_path: Path) -> None:
         place.reload()
         place.values["FSCHAT_MODEL_WORKERS"]["tiny-chat"]["replicas"] = 2
         assert "tiny-chat: 2 replicas" in place.reload()
-        assert len(service.roles("engine")) == 2
+        until(
+            lambda: len(service.roles("engine")) == 2, "two serve, and the replaced one has ended"
+        )
         del place.values["FSCHAT_MODEL_WORKERS"]["tiny-chat"]["replicas"]
         assert "tiny-chat: 1 replica\n" in place.reload()
         until(lambda: len(service.roles("engine")) == 1, "one is left")

@@ -174,11 +174,15 @@ def test_chat(mix: Mix) -> None:
     chunks = mix.stream("/v1/chat/completions", messages=NAME, **SHORT)
     deltas = [c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]]
     assert "".join(deltas) == text
-    # A long one comes in pieces; of a short one so small a model makes all tokens at once.
-    chunks = mix.stream("/v1/chat/completions", messages=STORY, temperature=0, max_tokens=400)
-    deltas = [c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]]
-    assert sum(1 for delta in deltas if delta) > 2
-    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    # A long one comes in pieces. How many is up to the machine: our worker sends at once what so
+    # small a model has made since the last piece, so a few answers are looked at.
+    pieces = []
+    while max(pieces, default=0) <= 2:
+        assert len(pieces) < 20, pieces
+        chunks = mix.stream("/v1/chat/completions", messages=STORY, temperature=0, max_tokens=400)
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+        deltas = [c["choices"][0]["delta"].get("content") for c in chunks if c["choices"]]
+        pieces.append(sum(1 for delta in deltas if delta))
 
 
 def test_messages_keep_their_shape(mix: Mix) -> None:

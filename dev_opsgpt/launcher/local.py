@@ -19,7 +19,7 @@ from dev_opsgpt.launcher.link import LOG_LEVEL, News
 from dev_opsgpt.launcher.listening import NOTHING, Listening
 from dev_opsgpt.launcher.logs import LogFile, log_name
 from dev_opsgpt.launcher.models import Models
-from dev_opsgpt.launcher.outcomes import Journal
+from dev_opsgpt.launcher.outcomes import Journal, Line
 from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.process import Process
 from dev_opsgpt.launcher.registered import registered
@@ -132,9 +132,20 @@ class Launcher:
         read = load_settings(self._config_dir)
         if not self._force.differs(read):
             return None
-        return await self._force.change(
+        work = await self._force.change(
             read, self._units, self._gateways, self._models, self._reports
         )
+        return self._until_known(work)
+
+    async def _until_known(self, work: Work) -> list[Line]:
+        """Who is told that a model was started shall get an answer from it."""
+        lines = await work
+        await self._registered()
+        return lines
+
+    async def _registered(self) -> set[str]:
+        gateways = len(self._units.of("gateway"))
+        return await registered(self._workers, self._calls, self._force.plan.gateway, gateways)
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -156,9 +167,7 @@ class Launcher:
             self._show_waiting()
             await asyncio.gather(*(self._settle(unit) for unit in units))
         self._check_any_model()
-        known = await registered(
-            self._workers, self._calls, self._force.plan.gateway, len(self._units.of("gateway"))
-        )
+        known = await self._registered()
         self._display.closing(
             closing_of(
                 self._force.settings,

@@ -32,7 +32,8 @@ async def registered(
 
 
 def _registers(part: Part) -> bool:
-    return part.state is State.READY and part.worker is not None and part.worker.registers
+    ready = part.state is State.READY and not part.leaving
+    return ready and part.worker is not None and part.worker.registers
 
 
 async def _seen(serving: Sequence[Part], calls: Calls, gateway: str, gateways: int) -> bool:

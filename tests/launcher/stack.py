@@ -183,7 +183,8 @@ class Answer(threading.Thread):
         """Whether it has come to its end, with all of its words; waits for it."""
         self.join(PATIENCE)
         words = [line for line in self.lines if '"w' in line]
-        return "data: [DONE]" in self.lines and len(words) == len(set(words)) >= 10
+        assert "data: [DONE]" in self.lines, self.lines
+        return len(words) == len(set(words)) >= 10
 
 
 class Service:

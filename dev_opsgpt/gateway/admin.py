@@ -24,6 +24,7 @@ from dev_opsgpt.gateway.admin_models import (
     UpdateKey,
     UsedNow,
 )
+from dev_opsgpt.gateway.body_errors import explain, no_json
 from dev_opsgpt.gateway.key_ring import KeyRing
 from dev_opsgpt.gateway.limits.lease import Limits
 from dev_opsgpt.protocol.errors import (
@@ -42,7 +43,6 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-NO_JSON = "The request body is not valid JSON."
 _ID = re.compile(r"key_[0-9a-f]{16}")
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No admin key, or a wrong one."},
@@ -237,24 +237,13 @@ def guarded_by(allowed: Allowed) -> type[APIRoute]:
                 try:
                     return await handle(Request(request.scope, replay))
                 except RequestValidationError as error:
-                    raise _explain(error) from None
+                    raise explain(error) from None
                 except HTTPException:
                     # No UTF-8, or nested too deeply.
-                    raise InvalidRequest(NO_JSON, code="invalid_json") from None
+                    raise no_json() from None
                 except StorageError as error:
                     raise Unavailable(str(error), code="database_unavailable") from None
 
             return guarded
 
     return Guarded
-
-
-def _explain(error: RequestValidationError) -> InvalidRequest:
-    """The first thing that is wrong, by the path of its field."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return InvalidRequest(NO_JSON, code="invalid_json")
-    name = ".".join(str(step) for step in first["loc"][1:])
-    if not name:
-        return InvalidRequest("The request body must be a JSON object.", code="invalid_json")
-    return InvalidRequest(f"'{name}': {first['msg']}", param=name)

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Caller, Keys
+from dev_opsgpt.gateway.body_errors import explain, no_json
 from dev_opsgpt.gateway.openapi import describe
 from dev_opsgpt.gateway.standings import Standings
 from dev_opsgpt.gateway.upstreams import Upstreams
@@ -178,10 +179,11 @@ def _as_api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        name = ".".join(str(step) for step in first["loc"][1:]) or None
-        return InvalidRequest(f"'{name}': {first['msg']}", param=name)
+        return explain(error)
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 400:
+        # No UTF-8, or nested too deeply.
+        return no_json()
     if status == 405:
         headers = {"allow": ", ".join(_methods(request))}
         return MethodNotAllowed("This path does not answer that method.", headers=headers)

@@ -268,3 +268,26 @@ async def test_a_catch_all_upstream_closes_nothing_that_was_open() -> None:
         away = await stack.client.post("/chat/completions", json=body(model="far"), headers=headers)
         assert away.status_code == 502
         assert "sk-own" not in away.text
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "param"),
+    [
+        (b"no json", "application/json", None),
+        (b"", "application/json", None),
+        (b"[]", "application/json", None),
+        (b'{"prompts": [{"model": "\xff"}]}', "application/json", None),
+        (b'{"prompts": []}', "text/plain", None),
+        (b'{"prompts": 5}', "application/json", "prompts"),
+        (b'{"prompts": [{"model": "echo", "prompt": 5}]}', "application/json", "prompts.0.prompt"),
+    ],
+)
+async def test_a_token_check_that_cannot_be_read(body: bytes, kind: str, param: str | None) -> None:
+    async with running({"echo": [ScriptedEngine()]}) as stack:
+        answer = await stack.client.post(
+            "/api/v1/token_check", content=body, headers={"content-type": kind}
+        )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert error["code"] == ("invalid_value" if param else "invalid_json")
+    assert "None" not in error["message"]

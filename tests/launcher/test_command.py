@@ -43,3 +43,33 @@ def missing_model() -> dict[str, Any]:
 def test_unknown_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch(tmp_path / "nowhere", Selection()) == 1
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_data_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    assert launch(Place(tmp_path, DATA_DIR="taken").folder, Selection(), quiet=True) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "DATA_DIR" in line
+    assert str(tmp_path / "taken") in line
+
+
+def test_ctrl_c_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dev_opsgpt.launcher.command.load_settings", interrupted)
+    assert launch(tmp_path, Selection()) == 130
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_service_without_log_files_says_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    place = Place(tmp_path, LOG_DIR="taken")
+    with place.start("--openai-api", script="dev_opsgpt/service/llm_api.py") as service:
+        service.ready()
+        assert "LOG_DIR: there will be no log files" in service.said

@@ -158,8 +158,9 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
 
     @app.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
-        """Whether the gateway lives, and how many replicas each model has."""
-        return pages.health()
+        """Whether the gateway lives, how many replicas each model has, and whether callers need a
+        key."""
+        return pages.health() | {"needs_key": keys.needed}
 
     _errors(app)
     describe(app)

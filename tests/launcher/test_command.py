@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +7,7 @@ import pytest
 
 from dev_opsgpt.launcher.command import launch
 from dev_opsgpt.launcher.plan import Selection
+from tests.launcher.slow_model import serve_slow_model
 from tests.launcher.stack import Place
 
 
@@ -73,3 +76,21 @@ def test_service_without_log_files_says_so(tmp_path: Path) -> None:
     with place.start("--openai-api", script="dev_opsgpt/service/llm_api.py") as service:
         service.ready()
         assert "LOG_DIR: there will be no log files" in service.said
+
+
+@pytest.mark.slow
+def test_curl_line_shows_a_key_where_one_was_made(tmp_path: Path) -> None:
+    with serve_slow_model() as slow:
+        place = Place(tmp_path, online={"slow": slow}, LLM_MODEL="slow", LLM_MODELs=["slow"])
+        with place.start() as service:
+            service.ready()
+            key = place.opsgpt("keys", "create").stdout.strip()
+        with place.start() as service:
+            (line,) = (line for line in service.ready().lines if line.startswith("curl "))
+            done = subprocess.run(
+                ["sh", "-c", f"{line.strip()} -sS"],
+                env={**os.environ, "OPENAI_API_KEY": key},
+                capture_output=True,
+                text=True,
+            )
+    assert '"chat.completion.chunk"' in done.stdout, done

@@ -24,7 +24,7 @@ from dev_opsgpt.gateway.admin_models import (
     UpdateKey,
     UsedNow,
 )
-from dev_opsgpt.gateway.body_errors import explain, no_json
+from dev_opsgpt.gateway.bodies import explain, held, no_json
 from dev_opsgpt.gateway.key_ring import KeyRing
 from dev_opsgpt.gateway.limits.lease import Limits
 from dev_opsgpt.protocol.errors import (
@@ -35,7 +35,7 @@ from dev_opsgpt.protocol.errors import (
 )
 from dev_opsgpt.storage.errors import StorageError
 from dev_opsgpt.storage.keys import KeyStore, Revoked, StoredKey, Terms
-from dev_opsgpt.transport.asgi import bearer, read_body
+from dev_opsgpt.transport.asgi import bearer
 
 Allowed = Callable[[str | None], bool]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -229,13 +229,9 @@ def guarded_by(allowed: Allowed) -> type[APIRoute]:
             async def guarded(request: Request) -> Response:
                 if not allowed(bearer(request.scope)):
                     raise AuthenticationFailed("This route needs an admin key as a Bearer token.")
-                body = await read_body(request.scope, request.receive, MAX_BODY)
-
-                async def replay() -> dict[str, Any]:
-                    return {"type": "http.request", "body": body, "more_body": False}
-
+                request = await held(request, MAX_BODY)
                 try:
-                    return await handle(Request(request.scope, replay))
+                    return await handle(request)
                 except RequestValidationError as error:
                     raise explain(error) from None
                 except HTTPException:

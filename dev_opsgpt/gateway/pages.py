@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Caller, Keys
-from dev_opsgpt.gateway.body_errors import explain, no_json
+from dev_opsgpt.gateway.bodies import explain, held, no_json
 from dev_opsgpt.gateway.openapi import describe
 from dev_opsgpt.gateway.standings import Standings
 from dev_opsgpt.gateway.upstreams import Upstreams
@@ -52,11 +53,18 @@ class TokenCheck(BaseModel):
 
 
 class Pages:
-    """The routes' handlers, over the same fleet as the hot path."""
+    """The routes' handlers, over the same fleet as the hot path. ``max_body`` is the largest body
+    that is read, in bytes."""
 
     def __init__(
-        self, fleet: Fleet, standings: Standings, upstreams: Upstreams, clock: Clock
+        self,
+        fleet: Fleet,
+        standings: Standings,
+        upstreams: Upstreams,
+        clock: Clock,
+        max_body: int,
     ) -> None:
+        self.max_body = max_body
         self._fleet = fleet
         self._standings = standings
         self._upstreams = upstreams
@@ -148,7 +156,9 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
         keys.check(request.scope).check_model(name)
         return pages.model(name)
 
-    @app.post("/api/v1/token_check", tags=["FastChat"])
+    bounded = APIRouter(route_class=_bounded(pages, keys))
+
+    @bounded.post("/api/v1/token_check", tags=["FastChat"])
     async def token_check(request: Request, body: TokenCheck) -> dict[str, Any]:
         """Whether prompts fit their models."""
         caller = keys.check(request.scope)
@@ -162,9 +172,26 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
         key."""
         return pages.health() | {"needs_key": keys.needed}
 
+    app.include_router(bounded)
     _errors(app)
     describe(app)
     return app
+
+
+def _bounded(pages: Pages, keys: Keys) -> type[APIRoute]:
+    """Routes that look at the key before they read the body, and read so much of it only."""
+
+    class Bounded(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def bounded(request: Request) -> Response:
+                keys.check(request.scope)
+                return await handle(await held(request, pages.max_body))
+
+            return bounded
+
+    return Bounded
 
 
 def _errors(app: FastAPI) -> None:

@@ -1,8 +1,24 @@
-"""What FastAPI finds wrong with a request's body -> one clear error that names the field."""
+"""Bodies of the routes that FastAPI answers: read within a bound before it sees them, and what it
+finds wrong with them as one clear error that names the field."""
 
+from typing import Any
+
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from dev_opsgpt.protocol.errors import InvalidRequest
+from dev_opsgpt.transport.asgi import read_body
+
+
+async def held(request: Request, limit: int) -> Request:
+    """The request with its body read. Raises ``RequestTooLarge`` past ``limit`` bytes, which
+    FastAPI would go on to read, and ``ClientGone``."""
+    body = await read_body(request.scope, request.receive, limit)
+
+    async def replay() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, replay)
 
 
 def no_json() -> InvalidRequest:

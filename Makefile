@@ -1,4 +1,4 @@
-# The one-word commands. They need Python 3.11 or later, gcc and make, nothing else.
+# The one-word commands. They need Python 3.11 or later and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

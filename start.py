@@ -14,8 +14,11 @@ def main() -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="show trouble only, log less")
     arguments = parser.parse_args()
 
-    from dev_opsgpt.launcher.command import launch
-    from dev_opsgpt.launcher.plan import Selection
+    from dev_opsgpt.launcher.interrupts import plain_interrupts
+
+    with plain_interrupts():
+        from dev_opsgpt.launcher.command import launch
+        from dev_opsgpt.launcher.plan import Selection
 
     return launch(arguments.config, Selection(), quiet=arguments.quiet)
 

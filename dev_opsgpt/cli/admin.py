@@ -136,7 +136,8 @@ def show_all(api: AdminApi, owner: str | None, ended: bool, as_json: bool) -> No
     if as_json:
         print_json(rows)
     elif not rows:
-        raise CliError("There are no keys yet. Make one with: opsgpt keys create")
+        none = "There are no keys" if ended else "No key is good now (--all shows those that ended)"
+        raise CliError(f"{none}. Make one with: opsgpt keys create")
     else:
         print_table(Console(highlight=False), HEADER, [cells(row) for row in rows])
 

@@ -33,8 +33,11 @@ def start(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show trouble only.")] = False,
 ) -> None:
     """Start everything that the configuration names, as python start.py does."""
-    from dev_opsgpt.launcher.command import launch
-    from dev_opsgpt.launcher.plan import Selection
+    from dev_opsgpt.launcher.interrupts import plain_interrupts
+
+    with plain_interrupts():
+        from dev_opsgpt.launcher.command import launch
+        from dev_opsgpt.launcher.plan import Selection
 
     raise typer.Exit(launch(config, Selection(), quiet=quiet))
 

@@ -23,6 +23,9 @@ DISPATCH_METHODS = (
     "prefix_cache",
 )
 
+_DATABASES = ("sqlite", "postgresql", "postgres")
+_REDIS = ("redis", "rediss", "unix")
+
 
 def check_settings(settings: Settings) -> list[Problem]:
     """Give everything doubtful or unworkable, errors first; an empty list means all is well.
@@ -72,6 +75,20 @@ def _any_fastchat_worker(settings: Settings) -> Iterator[Problem]:
             message = f'"{pattern}" lets any address register as a worker without the secret'
             mend = 'Name the addresses, such as "http://127.0.0.1:2100*"'
             yield Problem("warning", settings.origin.source_of(path), spell(path), message, mend)
+
+
+def _store_urls(settings: Settings) -> Iterator[Problem]:
+    """URLs of a kind that nobody here speaks. What they say is not told: it may be a password."""
+    stores = (
+        ("DATABASE_URL", settings.database_url, _DATABASES),
+        ("REDIS_URL", settings.redis_url, _REDIS),
+    )
+    for key, secret, schemes in stores:
+        url = secret.get_secret_value() if secret else ""
+        scheme, mark, _ = url.partition("://")
+        if url and (not mark or scheme.partition("+")[0] not in schemes):
+            mend = f"Write {' or '.join(f'{name}://...' for name in schemes)}"
+            yield _error(settings, (key,), "it is no URL of a kind that can be used", mend)
 
 
 @dataclass(frozen=True)
@@ -128,5 +145,6 @@ _SERVER_CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _open_controller,
     _unknown_dispatch,
     _any_fastchat_worker,
+    _store_urls,
     _equal_ports,
 )

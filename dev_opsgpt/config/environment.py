@@ -8,13 +8,15 @@ parts are kept as they are written.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from dev_opsgpt.config.origin import Layer
+from dev_opsgpt.config.problems import Problem, nearest
 from dev_opsgpt.config.schema import fields_of, is_optional, is_text, step
 
 PREFIX = "OPSGPT__"
+_OWN = "OPSGPT_"
 VARIABLES: Mapping[str, str] = {
     "OPSGPT_CONFIG_DIR": "Folder of the configuration files, where it is not `configs/`.",
     "OPSGPT_SECRET": "`CLUSTER_SECRET`.",
@@ -42,6 +44,9 @@ _SHORT_NAMES: Mapping[str, tuple[str, ...]] = {
     "OPSGPT_DATABASE_URL": ("DATABASE_URL",),
     "OPSGPT_REDIS_URL": ("REDIS_URL",),
 }
+# What only the opsgpt command reads.
+_COMMANDS = ("OPSGPT_ADMIN_KEY",)
+_TYPO_CUTOFF = 0.75
 _LISTS = frozenset({"OPSGPT_API_KEYS", "OPSGPT_ADMIN_KEYS"})
 _MODEL_TABLES = ("llm_model_dict", "VLLM_MODEL_DICT", "ONLINE_LLM_MODEL", "FSCHAT_MODEL_WORKERS")
 _TABLE_PATHS = [[table] for table in _MODEL_TABLES]
@@ -73,6 +78,19 @@ def layers(environ: Mapping[str, str], schema: Any, base: Mapping[str, Any]) -> 
             value = _comma_separated(environ[name]) if name in _LISTS else environ[name]
             found.append(Layer(_label(name), _nest(path, value)))
     return found
+
+
+def unknown(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Warn of each OPSGPT_ variable that nobody reads, such as OPSGPT_API_KEY."""
+    known = {name.removeprefix(_OWN) for name in (*VARIABLES, *_COMMANDS) if name.startswith(_OWN)}
+    for name in sorted(environ):
+        rest = name.removeprefix(_OWN)
+        if not name.startswith(_OWN) or name.startswith(PREFIX) or rest in known:
+            continue
+        hint = nearest(rest, known, _TYPO_CUTOFF)
+        mend = f"Did you mean {_OWN}{hint}?" if hint else "Any key can be set by OPSGPT__<KEY>"
+        message = "there is no such variable; it has no effect"
+        yield Problem("warning", "environment", name, message, mend)
 
 
 def gguf_defaults(environ: Mapping[str, str]) -> Layer | None:

@@ -132,8 +132,17 @@ def _failure(path: Path, error: BaseException) -> Problem:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    where = f"line {line}" if line else "the whole file"
-    return Problem("error", str(path), where, _name_of(error), "Mend that line of Python")
+    if line:
+        return Problem(
+            "error", str(path), f"line {line}", _name_of(error), "Mend that line of Python"
+        )
+    if isinstance(error, OSError):
+        message = f"it cannot be read: {error.strerror or error}"
+        mend = "Let the user that runs the service read it"
+        return Problem("error", str(path), "the whole file", message, mend)
+    return Problem(
+        "error", str(path), "the whole file", _name_of(error), "Make it a file of Python"
+    )
 
 
 def _name_of(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from dev_opsgpt.config import plan, sources
+from dev_opsgpt.config import environment, plan, sources
 from dev_opsgpt.config.explain import explain
 from dev_opsgpt.config.legacy import sift_legacy
 from dev_opsgpt.config.models import (
@@ -210,7 +210,7 @@ def load_settings(
     layers, problems = sources.read_layers(folder, environ, Settings)
     read = Origin(layers)
     merged, notes = sift_legacy(read.merged(), read)
-    origin = Origin(layers, notes, folder)
+    origin = Origin(layers, (*notes, *environment.unknown(environ)), folder)
     settings, faults = explain(Settings, merged, origin)
     problems += faults
     if settings is None or problems:

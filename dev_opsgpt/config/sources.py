@@ -69,7 +69,11 @@ def read_overlay(folder: Path) -> Layer | None:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _unreadable(path, where, f"not JSON: {error.msg}", "Mend the JSON there") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        message = f"it cannot be read: {error.strerror or error}"
+        mend = "Let the user that runs the service read it"
+        raise _unreadable(path, "the whole file", message, mend) from None
+    except (ValueError, RecursionError) as error:
         raise _unreadable(
             path, "the whole file", f"{type(error).__name__}: {error}", "Make it a JSON object"
         ) from None

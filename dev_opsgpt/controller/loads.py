@@ -130,7 +130,10 @@ class Loads:
         """The model that is called so. Raises ``ModelNotFound``."""
         model = self.residency.residents.resolve(name)
         if model is None:
-            message = f"No launcher that is connected can load a model {name!r}."
+            message = (
+                f"No running launcher can load a model {name!r}: its configuration declares no "
+                "local model of that name."
+            )
             raise ModelNotFound(message, param="model_name")
         return model
 

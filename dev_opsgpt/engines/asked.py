@@ -2,9 +2,25 @@
 there are not, and what is said of an answer's length and log probabilities."""
 
 from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from dev_opsgpt.protocol.errors import InvalidRequest, Unsupported
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Generation
+from dev_opsgpt.worker.engine import EngineError
+
+
+def checked_params(given: Mapping[str, Any]) -> ChatRequest:
+    """A model's ``default_params`` as a request that sets nothing else. Raises ``EngineError`` for
+    a value that no request may have; names that are unknown are passed over."""
+    message = {"role": "user", "content": ""}
+    try:
+        return ChatRequest.model_validate({"model": "-", "messages": [message], **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(step) for step in first["loc"])
+        raise EngineError(f"default_params has a wrong value: {name}: {first['msg']}.") from None
 
 
 def limit_of(request: Generation) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dev_opsgpt.engines.asked import biases_of, limit_of
+from dev_opsgpt.engines.asked import biases_of, checked_params, limit_of
 from dev_opsgpt.protocol.errors import Unsupported
 from dev_opsgpt.protocol.openai import Generation
 from dev_opsgpt.worker.engine import EngineError
@@ -50,7 +50,9 @@ _SEEDS = 2**32 - 1
 
 
 def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's ``default_params`` over ``DEFAULTS``. Raises ``EngineError`` for unknown names."""
+    """A model's ``default_params`` over ``DEFAULTS``. Raises ``EngineError`` for unknown names and
+    for values that a request may not have."""
+    checked_params({name: value for name, value in given.items() if name not in _OWN})
     found = dict(given)
     if "repetition_penalty" in found:
         found["repeat_penalty"] = found.pop("repetition_penalty")

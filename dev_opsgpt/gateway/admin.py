@@ -24,6 +24,7 @@ from dev_opsgpt.gateway.admin_models import (
     UpdateKey,
     UsedNow,
 )
+from dev_opsgpt.gateway.bodies import explain, held, no_json
 from dev_opsgpt.gateway.key_ring import KeyRing
 from dev_opsgpt.gateway.limits.lease import Limits
 from dev_opsgpt.protocol.errors import (
@@ -34,7 +35,7 @@ from dev_opsgpt.protocol.errors import (
 )
 from dev_opsgpt.storage.errors import StorageError
 from dev_opsgpt.storage.keys import KeyStore, Revoked, StoredKey, Terms
-from dev_opsgpt.transport.asgi import bearer, read_body
+from dev_opsgpt.transport.asgi import bearer
 
 Allowed = Callable[[str | None], bool]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -42,7 +43,6 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-NO_JSON = "The request body is not valid JSON."
 _ID = re.compile(r"key_[0-9a-f]{16}")
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No admin key, or a wrong one."},
@@ -229,32 +229,17 @@ def guarded_by(allowed: Allowed) -> type[APIRoute]:
             async def guarded(request: Request) -> Response:
                 if not allowed(bearer(request.scope)):
                     raise AuthenticationFailed("This route needs an admin key as a Bearer token.")
-                body = await read_body(request.scope, request.receive, MAX_BODY)
-
-                async def replay() -> dict[str, Any]:
-                    return {"type": "http.request", "body": body, "more_body": False}
-
+                request = await held(request, MAX_BODY)
                 try:
-                    return await handle(Request(request.scope, replay))
+                    return await handle(request)
                 except RequestValidationError as error:
-                    raise _explain(error) from None
+                    raise explain(error) from None
                 except HTTPException:
                     # No UTF-8, or nested too deeply.
-                    raise InvalidRequest(NO_JSON, code="invalid_json") from None
+                    raise no_json() from None
                 except StorageError as error:
                     raise Unavailable(str(error), code="database_unavailable") from None
 
             return guarded
 
     return Guarded
-
-
-def _explain(error: RequestValidationError) -> InvalidRequest:
-    """The first thing that is wrong, by the path of its field."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return InvalidRequest(NO_JSON, code="invalid_json")
-    name = ".".join(str(step) for step in first["loc"][1:])
-    if not name:
-        return InvalidRequest("The request body must be a JSON object.", code="invalid_json")
-    return InvalidRequest(f"'{name}': {first['msg']}", param=name)

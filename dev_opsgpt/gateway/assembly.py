@@ -159,7 +159,8 @@ class Gateway:
         self._upstreams.replace_keys(options.attached_keys)
         self._client.connect_timeout = options.connect_timeout
         self._client.read_timeout = options.read_timeout
-        self._hot_path.max_body = self._voice.max_body = options.max_body_size
+        for part in (self._hot_path, self._voice, self._served):
+            part.max_body = options.max_body_size
 
     async def stop(self) -> None:
         """Ends everything, when the last request is over; no record is lost."""
@@ -185,8 +186,10 @@ class Gateway:
 
     def _pages(self, clock: Callable[[], float]) -> App:
         accounts = self._accounts
-        served = Pages(self._fleet, self._standings, self._upstreams, clock)
-        pages = create_pages(served, accounts.keys)
+        self._served = Pages(
+            self._fleet, self._standings, self._upstreams, clock, self._options.max_body_size
+        )
+        pages = create_pages(self._served, accounts.keys)
         for router in accounts.routers:
             pages.include_router(router)
         if accounts.kept:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from starlette.routing import Match
 
 from dev_opsgpt import __version__
 from dev_opsgpt.gateway.auth import Caller, Keys
+from dev_opsgpt.gateway.bodies import explain, held, no_json
 from dev_opsgpt.gateway.openapi import describe
 from dev_opsgpt.gateway.standings import Standings
 from dev_opsgpt.gateway.upstreams import Upstreams
@@ -51,11 +53,18 @@ class TokenCheck(BaseModel):
 
 
 class Pages:
-    """The routes' handlers, over the same fleet as the hot path."""
+    """The routes' handlers, over the same fleet as the hot path. ``max_body`` is the largest body
+    that is read, in bytes."""
 
     def __init__(
-        self, fleet: Fleet, standings: Standings, upstreams: Upstreams, clock: Clock
+        self,
+        fleet: Fleet,
+        standings: Standings,
+        upstreams: Upstreams,
+        clock: Clock,
+        max_body: int,
     ) -> None:
+        self.max_body = max_body
         self._fleet = fleet
         self._standings = standings
         self._upstreams = upstreams
@@ -147,7 +156,9 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
         keys.check(request.scope).check_model(name)
         return pages.model(name)
 
-    @app.post("/api/v1/token_check", tags=["FastChat"])
+    bounded = APIRouter(route_class=_bounded(pages, keys))
+
+    @bounded.post("/api/v1/token_check", tags=["FastChat"])
     async def token_check(request: Request, body: TokenCheck) -> dict[str, Any]:
         """Whether prompts fit their models."""
         caller = keys.check(request.scope)
@@ -157,12 +168,30 @@ def create_pages(pages: Pages, keys: Keys) -> FastAPI:
 
     @app.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
-        """Whether the gateway lives, and how many replicas each model has."""
-        return pages.health()
+        """Whether the gateway lives, how many replicas each model has, and whether callers need a
+        key."""
+        return pages.health() | {"needs_key": keys.needed}
 
+    app.include_router(bounded)
     _errors(app)
     describe(app)
     return app
+
+
+def _bounded(pages: Pages, keys: Keys) -> type[APIRoute]:
+    """Routes that look at the key before they read the body, and read so much of it only."""
+
+    class Bounded(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def bounded(request: Request) -> Response:
+                keys.check(request.scope)
+                return await handle(await held(request, pages.max_body))
+
+            return bounded
+
+    return Bounded
 
 
 def _errors(app: FastAPI) -> None:
@@ -178,10 +207,11 @@ def _as_api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        name = ".".join(str(step) for step in first["loc"][1:]) or None
-        return InvalidRequest(f"'{name}': {first['msg']}", param=name)
+        return explain(error)
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 400:
+        # No UTF-8, or nested too deeply.
+        return no_json()
     if status == 405:
         headers = {"allow": ", ".join(_methods(request))}
         return MethodNotAllowed("This path does not answer that method.", headers=headers)

@@ -32,6 +32,8 @@ def peek(body: bytes) -> Peek:
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from None
     except _UNREADABLE as error:
+        if not body.strip():
+            raise InvalidRequest("The request body is empty.", code="invalid_json") from None
         raise _no_json(error) from None
 
 

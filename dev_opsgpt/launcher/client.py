@@ -60,6 +60,7 @@ class _Workers(msgspec.Struct):
 
 class _Health(msgspec.Struct):
     models: dict[str, int]
+    needs_key: bool = False
 
 
 class _Released(msgspec.Struct):
@@ -90,6 +91,10 @@ class Calls:
         """How many replicas a gateway knows of each model. Where several answer at one address,
         each call reaches any of them."""
         return (await self._call("GET", gateway, "/health", _Health)).models
+
+    async def needs_key(self, gateway: str) -> bool:
+        """Whether a gateway's callers need a key, be it configured or out of the database."""
+        return (await self._call("GET", gateway, "/health", _Health)).needs_key
 
     async def release(self, worker: str) -> None:
         """Has one worker drain and leave, and its process go on."""

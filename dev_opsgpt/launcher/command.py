@@ -14,17 +14,27 @@ from dev_opsgpt.config import ConfigError, Settings, load_settings
 from dev_opsgpt.config.paths import find_config_dir
 from dev_opsgpt.launcher import runfile
 from dev_opsgpt.launcher.display import Display, Terminal
-from dev_opsgpt.launcher.folders import data_folder, log_folder, run_folder
+from dev_opsgpt.launcher.folders import (
+    Unwritable,
+    data_folder,
+    log_folder,
+    refused,
+    run_folder,
+)
 from dev_opsgpt.launcher.force import InForce, problems_of
 from dev_opsgpt.launcher.local import Launcher
 from dev_opsgpt.launcher.plan import LaunchPlan, Selection
 from dev_opsgpt.launcher.watching import Fingerprint, fingerprint
 from dev_opsgpt.transport.server import PortInUse
 
+# What a shell takes for the end by Ctrl-C.
+INTERRUPTED = 130
+
 
 def launch(config_dir: Path | None, selection: Selection, *, quiet: bool = False) -> int:
     """Starts what is selected and stays until it is stopped. Gives the exit code: 0 after a stop
-    that was asked for, 1 when the start failed, whose reason has then been shown."""
+    that was asked for, 1 when the start failed, whose reason has then been shown, 130 after a
+    Ctrl-C before anything was started."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a sign shows "?" instead of ending the service.
         sys.stdout.reconfigure(errors="replace")
@@ -42,29 +52,36 @@ def launch(config_dir: Path | None, selection: Selection, *, quiet: bool = False
     except PortInUse as error:
         for line in str(error).splitlines():
             display.trouble(line)
-    except (runfile.AlreadyRunning, OSError) as error:
+    except (runfile.AlreadyRunning, Unwritable, OSError) as error:
         display.trouble(str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 1
 
 
 def _launch(
     settings: Settings, selection: Selection, display: Display, known: Fingerprint, quiet: bool
 ) -> int:
-    """Runs a service that has been read. Raises ``ConfigError``, ``PortInUse``, ``AlreadyRunning``
-    and ``OSError`` where it cannot be started."""
+    """Runs a service that has been read. Raises ``ConfigError``, ``PortInUse``, ``AlreadyRunning``,
+    ``Unwritable`` and ``OSError`` where it cannot be started."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     with contextlib.ExitStack() as held:
         run_dir = held.enter_context(run_folder(data_folder(settings), name))
         force = InForce(settings, selection, name, run_dir)
         held.callback(force.close)
         secret = _join(settings, force, run_dir, display, held)
+        logs = log_folder(settings)
+        if refusal := refused(logs):
+            display.note(
+                f"LOG_DIR: there will be no log files: {logs} cannot be written: {refusal}"
+            )
         force.begin(secret)
         launcher = Launcher(
             force,
             display,
             name=name,
             secret=secret,
-            logs=log_folder(settings),
+            logs=logs,
             run_dir=run_dir,
             config_dir=settings.origin.config_dir or Path.cwd(),
             known=known,

@@ -9,7 +9,7 @@ from pathlib import Path
 from dev_opsgpt.config import Settings, load_settings
 from dev_opsgpt.launcher.catalogue import bounds, parts
 from dev_opsgpt.launcher.channel import Channel
-from dev_opsgpt.launcher.client import Calls
+from dev_opsgpt.launcher.client import CallFailed, Calls
 from dev_opsgpt.launcher.display import Display
 from dev_opsgpt.launcher.force import InForce
 from dev_opsgpt.launcher.gateways import Gateways
@@ -176,8 +176,17 @@ class Launcher:
                 known,
                 str(self._logs),
                 self._force.cards(),
+                await self._needs_key(),
             )
         )
+
+    async def _needs_key(self) -> bool:
+        if self._force.plan.gateway is None:
+            return False
+        try:
+            return await self._calls.needs_key(self._force.plan.gateway)
+        except CallFailed:
+            return bool(self._force.settings.gateway.api_keys)
 
     async def _settle(self, unit: Unit) -> None:
         await unit.settle()

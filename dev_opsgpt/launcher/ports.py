@@ -1,5 +1,6 @@
 """Whether the ports of a plan are free, asked before anything is started."""
 
+import errno
 import socket
 import sys
 from collections.abc import Iterable
@@ -36,7 +37,15 @@ def claim(listen: Listen) -> socket.socket:
 
 
 def _line(error: PortInUse, listen: Listen) -> str:
-    return f"{error} ({listen.key}). Stop the program that uses the port, or change the key."
+    return f"{error} ({listen.key}). {_mend(error.errno)}"
+
+
+def _mend(number: int | None) -> str:
+    if number in (None, errno.EADDRINUSE):
+        return "Stop the program that uses the port, or change the key."
+    if number in (errno.EACCES, errno.EPERM):
+        return "Ports below 1024 are for root; change the key."
+    return "Change the host beside it to an address of this machine."
 
 
 def is_free(host: str, port: int) -> bool:

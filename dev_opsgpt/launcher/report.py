@@ -60,10 +60,11 @@ def closing_of(
     units: Units,
     registered: Collection[str],
     logs: str,
-    cards: Sequence[Card] = (),
+    cards: Sequence[Card],
+    needs_key: bool,
 ) -> Closing:
     """The closing table. ``registered`` are the addresses that the controller lists, ``cards`` the
-    models that can be loaded."""
+    models that can be loaded; ``needs_key`` says whether clients need one."""
     rows = [
         Row(", ".join(part.worker.names), part.worker.served_by, part.address, state)
         for unit in units
@@ -87,7 +88,7 @@ def closing_of(
         base_url=f"{plan.gateway}/v1" if plan.gateway else None,
         controller=plan.controller,
         logs=logs,
-        needs_key=bool(settings.gateway.api_keys),
+        needs_key=needs_key,
         example=_example(settings, usable[0]) if usable else None,
     )
 

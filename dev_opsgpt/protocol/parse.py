@@ -44,6 +44,8 @@ def _explain(error: ValidationError, body: bytes) -> InvalidRequest:
     details = error.errors(include_url=False)
     first = details[0]
     if first["type"] == "json_invalid":
+        if not body.strip():
+            return InvalidRequest("The request body is empty.", code="invalid_json")
         reason = first["msg"].removeprefix("Invalid JSON: ")
         return InvalidRequest(f"The request body is not valid JSON: {reason}", code="invalid_json")
     data = json.loads(body)
@@ -82,7 +84,7 @@ def _problem(detail: ErrorDetails) -> str:
     known = _WORDS.get(detail["type"])
     if known is not None:
         return known
-    return _SUBJECT.sub("", detail["msg"])
+    return _SUBJECT.sub("", detail["msg"]).replace(" after validation", "")
 
 
 def _shown(detail: ErrorDetails) -> str:

@@ -80,7 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         command.error(str(error))
 
-    from dev_opsgpt.launcher.command import launch
+    from dev_opsgpt.launcher.interrupts import plain_interrupts
+
+    with plain_interrupts():
+        from dev_opsgpt.launcher.command import launch
 
     return launch(arguments.config, chosen, quiet=arguments.quiet)
 

@@ -141,7 +141,10 @@ def _parse(url: str) -> URL:
     if found.drivername in ("postgres", "postgresql"):
         found = found.set(drivername="postgresql+psycopg")
     if found.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StorageError(f"A database of the kind '{found.drivername}' is not supported.")
+        raise StorageError(
+            f"A database of the kind '{found.drivername}' is not supported; DATABASE_URL takes "
+            "sqlite:///<path> or postgresql+psycopg://<user>:<password>@<host>/<name>."
+        )
     if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
         raise StorageError("DATABASE_URL needs the path of a file: sqlite:///<path>.")
     return found

@@ -25,7 +25,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class PortInUse(Exception):
-    """The address cannot be bound; the message is one clear line."""
+    """The address cannot be bound; the message is one clear line, ``errno`` the system's number
+    where it has one."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 # Seconds between two looks at the connections, and how long an answer's Date stands.
@@ -81,7 +86,7 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = error.strerror or str(error)
-        raise PortInUse(f"cannot listen on {host}:{port}: {reason}") from None
+        raise PortInUse(f"cannot listen on {host}:{port}: {reason}", error.errno) from None
     return sock
 
 

@@ -70,7 +70,7 @@ def _details(data: dict[str, Any]) -> dict[str, Any] | None:
 
 def _error(found: dict[str, Any], status: int, retry_after: float | None) -> ApiError:
     message = found.get("message")
-    text = message if isinstance(message, str) and message else "The model's server failed."
+    text = message if isinstance(message, str) and message else _unexplained(status)
     param = found.get("param")
     kind = _kind(found, status)
     code = found.get("code")
@@ -82,6 +82,11 @@ def _error(found: dict[str, Any], status: int, retry_after: float | None) -> Api
         code=code if keep else None,
         retry_after=retry_after,
     )
+
+
+def _unexplained(status: int) -> str:
+    """What is told of an error that says nothing, or not in a form that is known."""
+    return f"The model's server answered {status}." if status else "The model's server failed."
 
 
 def _kind(found: dict[str, Any], status: int) -> type[ApiError]:

@@ -98,3 +98,21 @@ def test_errors_come_first_and_name_their_file(configure: Configure) -> None:
     )
     assert by_key["LLM_MODEL"].endswith("model_config.py")
     assert by_key["HISTORY_LEN"].endswith("model_config.py")
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "fine"),
+    [
+        ("DATABASE_URL", "sqlite:////tmp/x.db", True),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/x", True),
+        ("DATABASE_URL", "postgres://u:p@h/x", True),
+        ("DATABASE_URL", "mysql://u:hidden@h/x", False),
+        ("DATABASE_URL", "/tmp/hidden.db", False),
+        ("REDIS_URL", "rediss://h:1/0", True),
+        ("REDIS_URL", "10.0.0.5:6379", False),
+    ],
+)
+def test_urls_of_stores(key: str, url: str, fine: bool) -> None:
+    found = _check(**{key: url})
+    assert list(found) == ([] if fine else [key])
+    assert "hidden" not in str(found)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev_opsgpt.config.environment import layers, top_level
+from dev_opsgpt.config.check import check_settings
+from dev_opsgpt.config.environment import layers, top_level, unknown
 from dev_opsgpt.config.settings import Settings
 
 Configure = Callable[..., Settings]
@@ -177,3 +178,26 @@ def test_a_wrong_value_names_its_variable(refuse: Refuse) -> None:
         and 'Did you mean "port"?' in line
         for line in lines
     )
+
+
+def test_variables_that_nobody_reads_are_told() -> None:
+    environ = {
+        "OPSGPT_API_KEY": "sk-1",
+        "OPSGPT_PORT": "9000",
+        "OPSGPT_ADMIN_KEY": "a",
+        "OPSGPT_SECRET": "s",
+        "OPSGPT__FSCHAT_OPENAI_API__PORT": "9000",
+        "OPENAI_API_KEY": "sk-2",
+    }
+    first, second = unknown(environ)
+    assert (first.severity, first.key) == ("warning", "OPSGPT_API_KEY")
+    assert "OPSGPT_API_KEYS" in first.mend
+    assert second.key == "OPSGPT_PORT"
+    assert "Did you mean" not in second.mend
+    assert "sk-1" not in str(first)
+
+
+def test_variables_that_nobody_reads_do_not_stop_a_start(configure: Configure) -> None:
+    settings = configure(environ={"OPSGPT_API_KEY": "sk-1"})
+    (problem,) = (found for found in check_settings(settings) if found.source == "environment")
+    assert problem.severity == "warning"

@@ -103,3 +103,16 @@ def test_a_failure_in_the_other_file_is_told_of_that_file(tmp_path: Path) -> Non
 
 def test_files_may_be_missing(tmp_path: Path) -> None:
     assert read_python(tmp_path, {}) == []
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    _write(tmp_path, model_config="A = 1")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError) as caught:
+        read_python(tmp_path, {})
+    (problem,) = caught.value.problems
+    assert problem.message == "it cannot be read: Permission denied"
+    assert "Python" not in problem.mend

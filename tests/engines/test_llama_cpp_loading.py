@@ -9,6 +9,7 @@ from dev_opsgpt.engines.llama_cpp import LlamaCppEngine, LlamaOptions
 from dev_opsgpt.engines.llama_cpp_gguf import Gguf
 from dev_opsgpt.engines.llama_cpp_loading import threads_of
 from dev_opsgpt.engines.llama_cpp_memory import check_memory
+from dev_opsgpt.engines.llama_cpp_params import checked_defaults
 from dev_opsgpt.engines.memory import available_memory
 from dev_opsgpt.worker.engine import Abilities, EngineError
 
@@ -143,3 +144,22 @@ async def test_the_listener_wants_its_key(engine: LlamaCppEngine) -> None:
     server._headers = {**server._headers, "authorization": "Bearer wrong"}
     with pytest.raises(Exception, match="Invalid API Key"):
         await server.get("/slots")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"temperature": 7}, "temperature"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"temprature": 1}, "does not know.*temprature"),
+    ],
+)
+def test_default_params_that_no_request_may_have(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        checked_defaults(fields)
+
+
+def test_default_params_of_llama_cpp_s_own() -> None:
+    found = checked_defaults({"repeat_penalty": 1.1, "mirostat": 2, "max_completion_tokens": 5})
+    assert (found["repeat_penalty"], found["mirostat"], found["max_tokens"]) == (1.1, 2, 5)

@@ -53,3 +53,10 @@ def test_a_field_is_set_and_the_others_stay(fields: dict[str, object], value: st
     body = json.dumps(fields).encode()
     changed = json.loads(with_field(body, "model", json.dumps(value).encode()))
     assert changed == fields | {"model": value}
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_an_empty_body_is_called_so(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"The request body is empty\.") as caught:
+        peek(body)
+    assert caught.value.code == "invalid_json"

@@ -268,3 +268,35 @@ async def test_a_catch_all_upstream_closes_nothing_that_was_open() -> None:
         away = await stack.client.post("/chat/completions", json=body(model="far"), headers=headers)
         assert away.status_code == 502
         assert "sk-own" not in away.text
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "param"),
+    [
+        (b"no json", "application/json", None),
+        (b"", "application/json", None),
+        (b"[]", "application/json", None),
+        (b'{"prompts": [{"model": "\xff"}]}', "application/json", None),
+        (b'{"prompts": []}', "text/plain", None),
+        (b'{"prompts": 5}', "application/json", "prompts"),
+        (b'{"prompts": [{"model": "echo", "prompt": 5}]}', "application/json", "prompts.0.prompt"),
+    ],
+)
+async def test_a_token_check_that_cannot_be_read(body: bytes, kind: str, param: str | None) -> None:
+    async with running({"echo": [ScriptedEngine()]}) as stack:
+        answer = await stack.client.post(
+            "/api/v1/token_check", content=body, headers={"content-type": kind}
+        )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert error["code"] == ("invalid_value" if param else "invalid_json")
+    assert "None" not in error["message"]
+
+
+async def test_a_token_check_is_bounded_and_wants_its_key_first() -> None:
+    async with running({"echo": [ScriptedEngine()]}, max_body_size=1000) as stack:
+        prompt = {"model": "echo", "prompt": "a" * 1000, "max_tokens": 1}
+        answer = await stack.client.post("/api/v1/token_check", json={"prompts": [prompt]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    async with running({"echo": [ScriptedEngine()]}, api_keys=["sk-1"]) as stack:
+        assert (await stack.client.post("/api/v1/token_check", content=b"x")).status_code == 401

@@ -4,8 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from dev_opsgpt.config import Settings, load_settings
-from dev_opsgpt.launcher.folders import data_folder, log_folder, run_folder
+from dev_opsgpt.launcher.folders import (
+    Unwritable,
+    data_folder,
+    log_folder,
+    refused,
+    run_folder,
+)
 from tests.launcher.stack import ROOT, Place
 
 HOLD = """
@@ -53,3 +61,13 @@ def test_what_a_killed_launcher_has_left_is_removed(tmp_path: Path) -> None:
         assert not left.exists()
         names = {path.name for path in (data / "run").iterdir()}
         assert names == {folder.name, "somebody's"}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    assert refused(tmp_path / "new" / "logs") is None
+    assert list((tmp_path / "new" / "logs").iterdir()) == []
+    (tmp_path / "file").touch()
+    assert refused(tmp_path / "file") == "File exists"
+    line = f"DATA_DIR: {tmp_path / 'file'} cannot be written: Not a directory"
+    with pytest.raises(Unwritable, match=line), run_folder(tmp_path / "file", "host:1"):
+        pass

@@ -16,6 +16,7 @@ def test_one_line_for_each_port_with_its_key() -> None:
         assert len(lines) == 1
         assert f"127.0.0.1:{port}" in lines[0]
         assert 'B["port"]' in lines[0]
+        assert "Stop the program" in lines[0]
         assert not is_free("127.0.0.1", port)
     assert is_free("127.0.0.1", free)
 
@@ -23,6 +24,8 @@ def test_one_line_for_each_port_with_its_key() -> None:
 def test_address_of_another_machine_cannot_be_bound() -> None:
     (line,) = taken([Listen("192.0.2.1", 1234, "key")])
     assert "192.0.2.1:1234" in line
+    assert "Change the host" in line
+    assert "Stop the program" not in line
 
 
 def test_port_that_several_may_listen_on_is_one_launchers() -> None:

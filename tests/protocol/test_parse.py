@@ -217,3 +217,10 @@ def test_any_value_in_any_field_is_taken_or_refused(name: str, value: Any) -> No
 def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse(ChatRequest, body)
+
+
+def test_words_of_the_library_are_not_told() -> None:
+    with pytest.raises(InvalidRequest, match=r"should have at least 1 item, not 0"):
+        chat(messages=[])
+    with pytest.raises(InvalidRequest, match=r"The request body is empty\."):
+        parse(ChatRequest, b" ")

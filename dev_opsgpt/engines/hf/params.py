@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
-from dev_opsgpt.engines.asked import biases_of, check_tokens, limit_of, wanted_logprobs
+from dev_opsgpt.engines.asked import (
+    biases_of,
+    check_tokens,
+    checked_params,
+    limit_of,
+    wanted_logprobs,
+)
 from dev_opsgpt.engines.hf.sequence import Sampling
 from dev_opsgpt.protocol.openai import ChatRequest, CompletionRequest, Generation
 from dev_opsgpt.worker.engine import EngineError
@@ -52,22 +57,12 @@ def defaults_of(given: Mapping[str, Any], generation_config: Any) -> Defaults:
     unknown = sorted(set(found) - set(_SAMPLING) - set(_OTHER))
     if unknown:
         raise EngineError(f"default_params has fields that transformers does not know: {unknown}.")
-    checked = _checked(found)
+    checked = checked_params(found)
     of_model = {name: getattr(generation_config, name, None) for name in _OF_MODEL}
     own = {name: value for name, value in of_model.items() if value is not None}
     asked = {name: getattr(checked, name) for name in _SAMPLING if name in found}
     limit = checked.limit or getattr(generation_config, "max_new_tokens", None)
     return Defaults(own | asked, limit, checked.stops, checked.chat_template_kwargs or {})
-
-
-def _checked(given: Mapping[str, Any]) -> ChatRequest:
-    message = {"role": "user", "content": ""}
-    try:
-        return ChatRequest.model_validate({"model": "-", "messages": [message], **given})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(step) for step in first["loc"])
-        raise EngineError(f"default_params has a wrong value: {name}: {first['msg']}.") from None
 
 
 def sampling(

@@ -157,6 +157,7 @@ class ProviderEngine:
         worker = self.worker
         entry = dict(worker.config)
         entry["version"] = entry.get("version") or entry.get("model_name") or worker.version
+        entry["api_key"] = entry.get("api_key") or ""
         entry["api_proxy"] = entry.get("api_proxy") or entry.get("openai_proxy")
         entries = dict.fromkeys((self.name, *worker.model_names), entry)
         return kind.bound(entries, self.name, {**self.defaults, **asked})
@@ -170,7 +171,10 @@ class ProviderEngine:
         data = result.get("data")
         if not isinstance(data, list) or len(data) != wanted:
             raise UpstreamFailed(f"{where} did not give one vector for each of {wanted} texts.")
-        return [[float(number) for number in vector] for vector in data]
+        try:
+            return [[float(number) for number in vector] for vector in data]
+        except (TypeError, ValueError):
+            raise UpstreamFailed(f"{where} gave vectors that are no lists of numbers.") from None
 
     def _where(self, method: str) -> str:
         return f"{type(self.worker).__name__}.{method}"

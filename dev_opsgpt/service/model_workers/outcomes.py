@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from dev_opsgpt.protocol.errors import (
@@ -13,6 +14,7 @@ from dev_opsgpt.protocol.errors import (
     UpstreamTimeout,
 )
 from dev_opsgpt.service.model_workers.masking import Mask
+from dev_opsgpt.service.model_workers.upstream import seconds
 from dev_opsgpt.worker.openai_errors import answer_error
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,11 @@ def reported(item: dict[str, Any], mask: Mask, key: str = "error_code") -> ApiEr
         return refused_credential()
     param = details.get("param")
     kind = _KINDS.get(code, UpstreamFailed)
-    return kind(mask(str(text))[:_LONGEST], param=param if isinstance(param, str) else None)
+    return kind(
+        mask(str(text))[:_LONGEST],
+        param=param if isinstance(param, str) else None,
+        retry_after=seconds(item.get("retry_after")),
+    )
 
 
 def _number(code: Any) -> int:
@@ -80,7 +86,7 @@ def raised(error: BaseException, where: str, mask: Mask) -> ApiError:
     response = getattr(error, "response", None)
     if isinstance(getattr(response, "status_code", None), int):
         # raise_for_status() of httpx and of requests, and the errors of most SDKs.
-        return _http_status(response, mask)
+        return _http_status(response, where, mask)
     log.error("%s failed\n%s", where, mask("".join(traceback.format_exception(error))))
     kind = type(error).__name__
     if isinstance(error, TimeoutError) or "Timeout" in kind:
@@ -88,10 +94,15 @@ def raised(error: BaseException, where: str, mask: Mask) -> ApiError:
     return UpstreamFailed(f"The provider of this model failed ({kind}); see the server's log.")
 
 
-def _http_status(response: Any, mask: Mask) -> ApiError:
+def _http_status(response: Any, where: str, mask: Mask) -> ApiError:
     try:
         body = bytes(response.content)
     except Exception:
         # A stream that was not read has no content to show.
         body = b""
-    return answered(response.status_code, body, mask)
+    if response.status_code not in (401, 403):
+        told = mask(body.decode(errors="replace"))[:_LONGEST]
+        log.warning("%s: the provider answered %d: %s", where, response.status_code, told)
+    headers = getattr(response, "headers", None)
+    again = headers.get("retry-after") if isinstance(headers, Mapping) else None
+    return answered(response.status_code, body, mask, retry_after=seconds(again))

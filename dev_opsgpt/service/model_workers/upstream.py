@@ -5,10 +5,11 @@ models only has nothing but such streams; it knows no proxies, which httpx does 
 configured proxy is used: variables such as HTTPS_PROXY are not read.
 """
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,10 +36,7 @@ class Answer:
     @property
     def retry_after(self) -> float | None:
         """Seconds of Retry-After, where it is given as a number."""
-        try:
-            return float(self.header(b"retry-after"))
-        except ValueError:
-            return None
+        return seconds(self.header(b"retry-after"))
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ``RequestTooLarge`` past ``limit`` bytes."""
@@ -63,6 +61,15 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """Ends everything."""
         ...
+
+
+def seconds(value: Any) -> float | None:
+    """What a Retry-After header says, where it is a number of seconds; a date is not read."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if 0 <= found < math.inf else None
 
 
 class DirectUpstream:

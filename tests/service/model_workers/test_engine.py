@@ -224,22 +224,38 @@ async def test_exceptions_tell_no_secrets(caplog: pytest.LogCaptureFixture) -> N
         assert secret not in told + caplog.text
 
 
-async def test_exceptions_that_say_more() -> None:
+async def test_exceptions_that_say_more(caplog: pytest.LogCaptureFixture) -> None:
     def script(params: Any) -> Any:
         said = params.messages[-1]["content"]
         if said == "timeout":
             raise httpx.ReadTimeout("slow")
         if said == "long":
             raise ContextLengthExceeded("Too long.", param="messages")
-        raise httpx.HTTPStatusError(
-            "x", request=httpx.Request("POST", "http://v"), response=httpx.Response(int(said))
-        )
+        if said == "later":
+            return {"error_code": 429, "text": "Not now.", "retry_after": 8}
+        code, _, again = said.partition(" ")
+        answer = httpx.Response(int(code), headers={"Retry-After": again} if again else {})
+        raise httpx.HTTPStatusError("x", request=httpx.Request("POST", "http://v"), response=answer)
 
     async with served(Scripted(script)) as client:
-        for said, status in (("timeout", 504), ("long", 400), ("401", 502), ("429", 429)):
+        for said, status, again in (
+            ("timeout", 504, None),
+            ("long", 400, None),
+            ("401", 502, None),
+            ("429", 429, None),
+            ("429 7", 429, "7"),
+            ("503 Fri, 27 Nov 2026 12:00:00 GMT", 503, None),
+            ("429 inf", 429, None),
+            ("429 -1", 429, None),
+            ("later", 429, "8"),
+        ):
             with pytest.raises(openai.APIStatusError) as caught:
                 await ask(client, said)
             assert caught.value.status_code == status
+            assert caught.value.response.headers.get("retry-after") == again
+            if said.startswith(("429", "503")):
+                assert f"The model's server answered {status}." in caught.value.message
+    assert "Scripted.do_chat: the provider answered 429" in caplog.text
 
 
 async def test_a_broken_contract_is_told() -> None:
@@ -420,6 +436,13 @@ async def test_completions() -> None:
             await client.completions.create(model="example", prompt="a")
 
 
+async def test_a_key_that_the_entry_lacks_is_an_empty_text() -> None:
+    made = Scripted(lambda params: {"error_code": 0, "text": repr(params.api_key)})
+    made.config = {}
+    async with served(made) as client:
+        assert (await ask(client)).choices[0].message.content == "''"
+
+
 class Embedding(Scripted):
     DEFAULT_EMBED_MODEL = "embed-1"
 
@@ -429,6 +452,8 @@ class Embedding(Scripted):
             return {"code": 400, "msg": f"not this, {KEY}"}
         if params.texts == ["one", "too", "few"]:
             return {"code": 200, "data": [[1.0]]}
+        if params.texts == ["no numbers"]:
+            return {"code": 200, "data": ["abc"]}
         return {"code": 200, "data": [[float(len(text))] for text in params.texts]}
 
 
@@ -453,6 +478,7 @@ async def test_embeddings(kind: type[Embedding]) -> None:
         for texts, more, status in (
             ("refuse", {}, 400),
             (["one", "too", "few"], {}, 502),
+            ("no numbers", {}, 502),
             ([1, 2], {}, 400),
             ("a", {"dimensions": 3}, 400),
         ):

@@ -67,7 +67,7 @@ def progress(row: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    shown = row["phase"] in ("loading", "waiting", "failed", "restarting")
+    shown = row["message"] or row["phase"] in ("loading", "waiting", "failed", "restarting")
     return (
         ", ".join(row["names"]),
         row["phase"],

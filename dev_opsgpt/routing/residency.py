@@ -7,6 +7,7 @@ now is looked at again with every ``decide``.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,6 +125,23 @@ class Residency:
         resident = self.residents.on(launcher, model)
         if resident is not None:
             resident.ordered, resident.leaving = False, True
+
+    @contextmanager
+    def leaving(self, model: str) -> Iterator[None]:
+        """While it lasts, somebody takes a model out of service, wherever it is. No wish of before
+        stands any more; one by hand that comes meanwhile is met after that."""
+        self._wishes.pop(model, None)
+        self._failures.forgive([model])
+        for launcher, resident in list(self.residents.of(model)):
+            self.unload(model, launcher)
+            if not resident.parts:
+                # It was ordered, and has not had its turn.
+                del self.residents.hosts[launcher].residents[model]
+        try:
+            yield
+        finally:
+            for _, resident in self.residents.of(model):
+                resident.leaving = False
 
     def forgive(self, models: Iterable[str]) -> None:
         """Other settings are in force for these: what failed may work now, and what they took says

@@ -154,6 +154,11 @@ class Residents:
         told = (host.failures.get(model) for host in self.hosts.values())
         return next(filter(None, told), "")
 
+    def released(self, model: str) -> bool:
+        """Whether somebody has had a model taken out of service, wherever it could be loaded."""
+        able = [host for host in self.hosts.values() if model in host.cards]
+        return bool(able) and all(model in host.released for host in able)
+
     def gone(self, launcher: str) -> None:
         """A launcher has left. Its workers may serve on, but nothing can be decided on them."""
         self.hosts.pop(launcher, None)

@@ -48,6 +48,7 @@ def standing_of(
         "restarting": "its process has died and is started again",
         "waiting": waits or "",
         "failed": failure.message if failure is not None else residents.failure(model),
+        "unloaded": "out of service" if residents.released(model) else "",
     }.get(phase, "")
     left = failure.until - now if failure is not None and phase == "failed" else 0.0
     parts = [part for _, resident in there for part in resident.parts]

@@ -79,6 +79,21 @@ def test_by_hand(service: Service) -> None:
     assert len(engines(service)) == 1
 
 
+def test_what_is_not_loaded_is_taken_out_of_service(service: Service) -> None:
+    assert listed(service)["a"] == "unloaded"
+    assert run(service, "release", "a") == "'a' is out of service\n"
+    until(lambda: "a" not in listed(service), "it is listed no more")
+    assert service.ask("a").status_code == 404
+    rows = run(service, "models", "--status").splitlines()
+    (row,) = (row.split(maxsplit=4) for row in rows if row.startswith("a "))
+    assert row == ["a", "unloaded", "0", "-", "out of service"]
+    assert len(engines(service)) == 1
+    assert "no worker serves the model 'nobody'" in run(service, "release", "nobody", ok=False)
+    assert run(service, "load", "a") == "a serves\n"
+    assert run(service, "unload", "a") == "'a' unloaded\n"
+    until(lambda: listed(service).get("a") == "unloaded", "requests load it again")
+
+
 def test_a_changed_rule_is_in_force_at_once(service: Service) -> None:
     place = service.place
     workers: dict[str, Any] = place.values["FSCHAT_MODEL_WORKERS"]

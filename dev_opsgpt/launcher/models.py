@@ -220,7 +220,7 @@ class Models:
         outrun = set()
         for model, _, part in parts:
             if part.state is not State.READY:
-                failures.setdefault(model, part.message or _why(part))
+                failures.setdefault(model, _why(part))
                 if part.code == Exit.PORT_IN_USE:
                     outrun.add(model)
         await self.stop([(unit, part) for model, unit, part in parts if model in failures])
@@ -273,4 +273,6 @@ class Models:
 
 
 def _why(part: Part) -> str:
-    return "it was stopped" if part.state is State.STOPPED else "it keeps dying"
+    if part.state is State.RESTARTING:
+        return f"it keeps dying: its process {part.died}"
+    return part.message or "it was stopped"

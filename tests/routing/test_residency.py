@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from dev_opsgpt.routing.cards import Bounds, Card, Part
 from dev_opsgpt.routing.failures import FIRST_PAUSE
 from dev_opsgpt.routing.residency import Order, Residency
@@ -323,6 +325,13 @@ def test_a_process_that_is_started_again_is_left_to_its_launcher() -> None:
     scene.residency.residents.lost(dead.address)
     assert scene.phase("a") == "restarting"
     assert scene.want("a") == []
+    known = {"died": "was killed by signal 9", "deaths": 2}
+    scene.parts[HERE]["a"] = structs.replace(dead, **known)
+    scene.report()
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert standing.message == "its process was killed by signal 9, and is started again"
+    assert standing.deaths == 2
 
 
 def test_by_hand_stays_unless_its_entry_says_otherwise() -> None:

@@ -59,7 +59,7 @@ async def test_its_process_keeps_dying(launcher: PlayedLauncher) -> None:
     told = await reason(loading)
     assert told == (
         "a does not serve: its process ended with code 3, and is started again; "
-        "3 times in a row by now"
+        "it has died 3 times now"
     )
 
 

@@ -15,7 +15,7 @@ HEADER = ("model", "state", "replicas", "memory", "progress")
 LOOK = 0.3
 # A controller that is started again knows all models again within so many seconds.
 AWAY = 10.0
-# A process that has died so often in a row is waited for no longer.
+# A process that has died so often before it served is waited for no longer.
 KEEPS_DYING = 3
 _MIB = 2**20
 
@@ -59,7 +59,7 @@ def _given_up(row: dict[str, Any], waits: str) -> str | None:
     if phase == "failed":
         return f"could not be loaded: {message}"
     if phase == "restarting" and row["deaths"] >= KEEPS_DYING:
-        return f"does not serve: {message}; {row['deaths']} times in a row by now"
+        return f"does not serve: {message}; it has died {row['deaths']} times now"
     if phase == "unloaded":
         why = message or waits
         return "is not loaded, and nobody loads it any more" + (f": {why}" if why else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from dev_opsgpt.launcher.backoff import HEALTHY_AFTER, Backoff
+from dev_opsgpt.launcher.backoff import Backoff
 from dev_opsgpt.launcher.handed import Handed, pack
 from dev_opsgpt.launcher.link import Applied, Exit, Failed, News, Progress, Ready, Stopped
 from dev_opsgpt.launcher.logs import LogFile
@@ -89,7 +89,7 @@ def verdict(code: int, *, served: bool, stopping: bool) -> Literal["stopped", "f
 
 class Unit:
     """Keeps one process alive. ``changed`` is called after every change of ``parts``; ``deaths``
-    counts those in a row, without a while of health between them."""
+    counts those since it served last."""
 
     def __init__(
         self, spec: ProcessSpec, spawn: Spawn, log: LogFile, changed: Callable[["Unit"], None]
@@ -198,12 +198,11 @@ class Unit:
             if fate == "stopped":
                 self._all(State.STOPPED, "")
                 return
-            healthy = self._healthy()
-            self.deaths = 1 if healthy >= HEALTHY_AFTER else self.deaths + 1
+            self.deaths = 0 if self._served_at is not None else self.deaths + 1
             if fate == "failed":
                 self._all(State.FAILED, _last_words(self.log, code))
                 return
-            pause = self._backoff.pause(healthy)
+            pause = self._backoff.pause(self._healthy())
             died = f"{describe(code)}: {self._reason}" if self._reason else describe(code)
             for part in self.parts.values():
                 part.died = died

@@ -44,7 +44,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A replica on a launcher. ``doing`` is what it is at while it loads, ``fraction`` how much of
     that is done, ``seconds`` since its process was started. ``demanded``: a request had it
     loaded. While it is ``restarting``, ``died`` is how its process ended, and ``deaths`` how often
-    in a row."""
+    since it served last."""
 
     model: str
     address: str
@@ -60,8 +60,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model stands. ``loadable`` tells whether a request may wait for it; ``memory`` is
     what its processes take, None until they have told; ``message`` says why it waits or has failed,
-    ``retry_after`` when to come again, ``deaths`` how often in a row a process has died that is
-    started again."""
+    ``retry_after`` when to come again, ``deaths`` how often a process that is started again
+    has died since it served last."""
 
     name: str
     names: tuple[str, ...]

@@ -45,7 +45,7 @@ def standing_of(
         return None
     phase = phase_of(residents, model, waits, failure, now)
     parts = [part for _, resident in there for part in resident.parts]
-    dying = max((part for part in parts if part.deaths), key=lambda part: part.deaths, default=None)
+    dying = max((part for part in parts if part.died), key=lambda part: part.deaths, default=None)
     message = {
         "restarting": f"its process {dying.died if dying else 'has died'}, and is started again",
         "waiting": waits or "",

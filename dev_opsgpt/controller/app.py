@@ -158,16 +158,7 @@ def _put_together(
     retirer = Retirer(registry, launchers, peers, options)
     loads = Loads(launchers, retirer, locks, options.start_timeout, clock)
     loads.tell(registry.models_changed)
-    residency = loads.residency
-    releases = Releases(
-        registry,
-        launchers,
-        retirer,
-        options.start_timeout,
-        locks,
-        residency.held,
-        lambda name: residency.residents.resolve(name) or name,
-    )
+    releases = Releases(registry, launchers, retirer, options.start_timeout, locks, loads.residency)
     table = routes(
         FastChatRoutes(registry, peers, guard),
         OpsgptRoutes(registry, launchers, releases, loads, ByHand(loads)),

@@ -34,6 +34,7 @@ RERANK_TOO = ("/rerank", "/v2/rerank")
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", RERANK, *RERANK_TOO)
 # What a client that hung up is said to have got; nginx's number.
 CLIENT_GONE = 499
+GONE = "client_disconnected"
 
 Sink = Callable[[Record], None]
 
@@ -101,9 +102,16 @@ class HotPath:
         exchange.context = Visit(record, caller)
 
     def refused(self, exchange: Exchange, error: ApiError) -> None:
-        """Writes down a request whose body was too large."""
+        """Writes down a request whose body was too large or broken."""
         visit: Visit = exchange.context
         visit.record.status, visit.record.error = error.status, error.code
+        self._finish(exchange, visit)
+
+    def abandoned(self, exchange: Exchange) -> None:
+        """Writes down a request whose client hung up before it had sent all of it, or while it
+        waited for the answer to one before it on the same connection."""
+        visit: Visit = exchange.context
+        visit.record.status, visit.record.error = CLIENT_GONE, GONE
         self._finish(exchange, visit)
 
     def admit(self, exchange: Exchange) -> Caller:
@@ -128,7 +136,7 @@ class HotPath:
                 exchange.extra += lease.header_lines()
             await self._answer(exchange, record, caller, asked, body)
         except asyncio.CancelledError:
-            record.status, record.error = CLIENT_GONE, "client_disconnected"
+            record.status, record.error = CLIENT_GONE, GONE
             raise
         except Refused as refused:
             record.status, record.error = refused.status, refused.code

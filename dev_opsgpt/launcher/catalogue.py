@@ -129,4 +129,6 @@ def _part(unit: Unit, part: UnitPart, demanded: Collection[str]) -> Part:
         fraction=part.fraction if loads else None,
         seconds=round(time.monotonic() - unit.started, 1),
         demanded=model in demanded,
+        died=part.died if state == "restarting" else "",
+        deaths=unit.deaths if state == "restarting" else 0,
     )

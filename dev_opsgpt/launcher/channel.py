@@ -34,7 +34,7 @@ class Commands(Protocol):
         ...
 
     async def stop_model(self, model: str, address: str | None) -> str:
-        """The same, until somebody has it started again."""
+        """The same, until somebody has it started again. There may be none to stop."""
         ...
 
 

@@ -96,9 +96,14 @@ class Models:
         return f"{model!r} unloaded"
 
     async def stop_model(self, model: str, address: str | None) -> str:
-        """Stops a model's replica at an address, or all of them, until somebody has it started
-        again. Raises ``CommandFailed``."""
+        """Stops a model's replica at an address, or all of them and be it none, until somebody has
+        it started again. Raises ``CommandFailed``."""
         found = self._units.serving(model, address)
+        if not found and address is None and model in self.settings.startable_models():
+            self.order(model)
+            self._units.forget(model)
+            self._released.add(model)
+            return f"{model!r} is out of service"
         if not found:
             where = f" at {address}" if address else ""
             raise CommandFailed(f"this launcher runs no {model!r}{where}")
@@ -109,6 +114,10 @@ class Models:
             self._demanded -= names
         await self.stop(found)
         return f"{model!r} stopped"
+
+    def undeclared(self, model: str) -> None:
+        """A model is in the configuration no more. One that is called so later is another."""
+        self._released.discard(model)
 
     def keep(self, model: str) -> None:
         """A model that runs shall stay, whoever has had it loaded."""
@@ -211,7 +220,7 @@ class Models:
         outrun = set()
         for model, _, part in parts:
             if part.state is not State.READY:
-                failures.setdefault(model, part.message or _why(part))
+                failures.setdefault(model, _why(part))
                 if part.code == Exit.PORT_IN_USE:
                     outrun.add(model)
         await self.stop([(unit, part) for model, unit, part in parts if model in failures])
@@ -264,4 +273,6 @@ class Models:
 
 
 def _why(part: Part) -> str:
-    return "it was stopped" if part.state is State.STOPPED else "it keeps dying"
+    if part.state is State.RESTARTING:
+        return f"it keeps dying: its process {part.died}"
+    return part.message or "it was stopped"

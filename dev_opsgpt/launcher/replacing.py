@@ -86,6 +86,8 @@ class Replacing:
         served = self._units.serving(model, None)
         self._models.order(model)
         self._models.keep(model)
+        if model not in self._settings.startable_models():
+            self._models.undeclared(model)
         self._models.retire(served)
         return Line(f"{model}: removed" if served else f"{model}: removed; it was not running")
 

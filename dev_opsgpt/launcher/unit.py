@@ -34,7 +34,8 @@ class State(StrEnum):
 class Part:
     """What one process serves on one port; a controller and a gateway have no ``worker``. One that
     is ``leaving`` drains, and is as good as gone; ``code`` is the ``Exit`` of the last failure.
-    While it starts, ``doing`` says what it is at and ``fraction`` how much of that is done."""
+    While it starts, ``doing`` says what it is at and ``fraction`` how much of that is done;
+    ``died`` is how its process ended the last time, in words that follow the process's name."""
 
     port: int
     address: str = ""
@@ -45,6 +46,7 @@ class Part:
     code: int = 0
     doing: str = ""
     fraction: float | None = None
+    died: str = ""
 
 
 class Life(Protocol):
@@ -86,7 +88,8 @@ def verdict(code: int, *, served: bool, stopping: bool) -> Literal["stopped", "f
 
 
 class Unit:
-    """Keeps one process alive. ``changed`` is called after every change of ``parts``."""
+    """Keeps one process alive. ``changed`` is called after every change of ``parts``; ``deaths``
+    counts those since it served last."""
 
     def __init__(
         self, spec: ProcessSpec, spawn: Spawn, log: LogFile, changed: Callable[["Unit"], None]
@@ -109,6 +112,8 @@ class Unit:
         self._news = asyncio.Event()
         self._served_at: float | None = None
         self._served = False
+        # What this life has said of why it cannot go on.
+        self._reason = ""
         self._number = 0
         self._applied = Applied(0, 0)
 
@@ -193,12 +198,15 @@ class Unit:
             if fate == "stopped":
                 self._all(State.STOPPED, "")
                 return
-            self.deaths += 1
+            self.deaths = 0 if self._served_at is not None else self.deaths + 1
             if fate == "failed":
                 self._all(State.FAILED, _last_words(self.log, code))
                 return
             pause = self._backoff.pause(self._healthy())
-            self._all(State.RESTARTING, f"{describe(code)}; starts again in {pause:g} s")
+            died = f"{describe(code)}: {self._reason}" if self._reason else describe(code)
+            for part in self.parts.values():
+                part.died = died
+            self._all(State.RESTARTING, f"{died}; starts again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
@@ -209,6 +217,7 @@ class Unit:
     async def _live(self) -> int:
         self.log.forget()
         self._served_at = None
+        self._reason = ""
         try:
             self._life = await self._spawn(self.spec, self.log, self._heard)
         except OSError as error:
@@ -222,6 +231,8 @@ class Unit:
             self._life = None
 
     def _heard(self, news: News) -> None:
+        if isinstance(news, Failed):
+            self._reason = news.message
         if isinstance(news, Failed) and news.port == 0:
             for part in self.parts.values():
                 part.message = news.message

@@ -43,7 +43,8 @@ class Bounds(msgspec.Struct, frozen=True):
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A replica on a launcher. ``doing`` is what it is at while it loads, ``fraction`` how much of
     that is done, ``seconds`` since its process was started. ``demanded``: a request had it
-    loaded."""
+    loaded. While it is ``restarting``, ``died`` is how its process ended, and ``deaths`` how often
+    since it served last."""
 
     model: str
     address: str
@@ -52,12 +53,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float | None = None
     seconds: float = 0.0
     demanded: bool = False
+    died: str = ""
+    deaths: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model stands. ``loadable`` tells whether a request may wait for it; ``memory`` is
     what its processes take, None until they have told; ``message`` says why it waits or has failed,
-    ``retry_after`` when to come again."""
+    ``retry_after`` when to come again, ``deaths`` how often a process that is started again
+    has died since it served last."""
 
     name: str
     names: tuple[str, ...]
@@ -71,3 +75,4 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     launchers: tuple[str, ...] = ()
     message: str = ""
     retry_after: float | None = None
+    deaths: int = 0

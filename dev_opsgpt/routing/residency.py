@@ -3,24 +3,21 @@
 Somebody *wants* a model; ``decide`` gives the *orders* that follow: load it where there is room,
 unload what has been idle for the longest where there is none, unload what was idle for too long.
 Whoever carries an order out tells what came of it. Nothing here waits: a wish that cannot be met
-now is looked at again with every ``decide``.
+now is looked at again with every ``decide``. Those that wait for room have their turns in the order
+in which they came: nothing is loaded before them that would take it.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from dev_opsgpt.routing.cards import Standing
 from dev_opsgpt.routing.failures import Failures
-from dev_opsgpt.routing.residents import Host, Need, Resident, Residents
+from dev_opsgpt.routing.line import TURN_LASTS, Line, Wish
+from dev_opsgpt.routing.residents import Host, Resident, Residents
 from dev_opsgpt.routing.room import Room
 from dev_opsgpt.routing.standing import standing_of
-
-# A wish that nobody repeats is forgotten after so long, unless its load is under way.
-WISH_LASTS = 30.0
-WISH_BY_HAND_LASTS = 600.0
-Claims = dict[str, list[Need]]
-"""By launcher: what is kept there for those who came first."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +31,13 @@ class Order:
     demanded: bool = True
 
 
-@dataclass
-class _Wish:
-    renewed: float
-    by_hand: bool
-    why: str = ""
-
-
 class Residency:
     """Decides on all launchers together. ``now`` is in monotonic seconds. No request loads a model
     while it is ``held``."""
 
     def __init__(self) -> None:
         self.residents = Residents()
-        self._wishes: dict[str, _Wish] = {}
+        self._wishes: dict[str, Wish] = {}
         self._failures = Failures()
         self._room = Room(self.residents)
         self.held: set[str] = set()
@@ -63,7 +53,7 @@ class Residency:
         elif self._failures.of(model, now) is not None:
             return
         if wish is None:
-            self._wishes[model] = _Wish(now, by_hand)
+            self._wishes[model] = Wish(now, by_hand, now)
         else:
             wish.renewed, wish.by_hand = now, wish.by_hand or by_hand
 
@@ -71,9 +61,9 @@ class Residency:
         """What is to be done now; it counts as begun."""
         self._forget(now)
         orders: list[Order] = []
-        claims: Claims = {}
+        line = Line()
         for model, wish in list(self._wishes.items()):
-            orders += self._meet(model, wish, claims, now)
+            orders += self._meet(model, wish, line, now)
         orders += self._overdue(now)
         orders += self._too_much(now)
         return orders
@@ -125,6 +115,23 @@ class Residency:
         if resident is not None:
             resident.ordered, resident.leaving = False, True
 
+    @contextmanager
+    def leaving(self, model: str) -> Iterator[None]:
+        """While it lasts, somebody takes a model out of service, wherever it is. No wish of before
+        stands any more; one by hand that comes meanwhile is met after that."""
+        self._wishes.pop(model, None)
+        self._failures.forgive([model])
+        for launcher, resident in list(self.residents.of(model)):
+            self.unload(model, launcher)
+            if not resident.parts:
+                # It was ordered, and has not had its turn.
+                del self.residents.hosts[launcher].residents[model]
+        try:
+            yield
+        finally:
+            for _, resident in self.residents.of(model):
+                resident.leaving = False
+
     def forgive(self, models: Iterable[str]) -> None:
         """Other settings are in force for these: what failed may work now, and what they took says
         little of what they will."""
@@ -160,8 +167,7 @@ class Residency:
         known = {name for host in self.residents.hosts.values() for name in host.cards}
         for model, wish in list(self._wishes.items()):
             going_on = any(resident.ordered for _, resident in self.residents.of(model))
-            lasts = WISH_BY_HAND_LASTS if wish.by_hand else WISH_LASTS
-            if not going_on and now - wish.renewed > lasts:
+            if not going_on and wish.over(now):
                 del self._wishes[model]
         self._failures.forget(known, now)
 
@@ -175,7 +181,7 @@ class Residency:
             if by_hand or (card.on_demand and not stopped):
                 yield launcher, host
 
-    def _meet(self, model: str, wish: _Wish, claims: Claims, now: float) -> list[Order]:
+    def _meet(self, model: str, wish: Wish, line: Line, now: float) -> list[Order]:
         there = [resident for _, resident in self.residents.of(model)]
         ready = [resident for resident in there if self.residents.ready(resident)]
         if ready:
@@ -193,52 +199,72 @@ class Residency:
         if not able:
             wish.why = "no launcher that may load it is connected"
             return []
-        for launcher, host in sorted(able, key=lambda one: one[1].replicas()):
-            needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
+        behind = [(name, host) for name, host in able if self._may(name, host, model, line)]
+        for launcher, host in sorted(behind, key=lambda one: one[1].replicas()):
+            needs = (host.need(host.cards[model]), *line.claims.get(launcher, ()))
             if self._room.fits(launcher, needs):
                 card = host.cards[model]
                 host.residents[model] = Resident(
                     card, since=now, ordered=True, demanded=not wish.by_hand, last=now
                 )
                 return [Order("load", launcher, model, "wanted", not wish.by_hand)]
-        return self._make_room(model, wish, able, claims, now)
+        orders = self._make_room(model, wish, behind, line, now)
+        if orders is None:
+            self._no_room(model, wish, able, line, now)
+            if not behind and model in self._wishes:
+                wish.why = f"there is no room for it, and {line.first!r} waits for longer"
+        return orders or []
+
+    def _may(self, launcher: str, host: Host, model: str, line: Line) -> bool:
+        """Whether a model may be loaded there before those that have waited for longer."""
+        waiting = line.waiting.get(launcher, ())
+        return self._room.harmless(launcher, waiting, host.need(host.cards[model]))
 
     def _make_room(
         self,
         model: str,
-        wish: _Wish,
+        wish: Wish,
         able: list[tuple[str, Host]],
-        claims: Claims,
+        line: Line,
         now: float,
-    ) -> list[Order]:
+    ) -> list[Order] | None:
+        """What has to go for a model, which may be leaving already; None where nothing can."""
         plans: list[tuple[float, str, list[str]]] = []
         for launcher, host in able:
-            needs = (host.need(host.cards[model]), *claims.get(launcher, ()))
+            needs = (host.need(host.cards[model]), *line.claims.get(launcher, ()))
             victims = self._room.victims(launcher, needs, now)
             if victims is not None:
                 latest = max((host.residents[name].last for name in victims), default=0.0)
                 plans.append((latest, launcher, victims))
         if not plans:
-            return self._no_room(model, wish, able, now)
+            return None
         _, launcher, victims = min(plans)
         host = self.residents.hosts[launcher]
-        claims.setdefault(launcher, []).append(host.need(host.cards[model]))
+        line.claims.setdefault(launcher, []).append(host.need(host.cards[model]))
         wish.why = "it waits until others are unloaded"
         for name in victims:
             host.residents[name].leaving = True
         return [Order("unload", launcher, name, f"to make room for {model!r}") for name in victims]
 
     def _no_room(
-        self, model: str, wish: _Wish, able: list[tuple[str, Host]], now: float
-    ) -> list[Order]:
-        """Nothing can go now. Where nothing ever will, the wish is refused at once."""
-        if any(self._room.ever(launcher, host.need(host.cards[model])) for launcher, host in able):
-            wish.why = "there is no room for it: " + self._room.in_use(able[0][0])
-            return []
-        launcher, host = able[0]
-        self._failures.refuse(model, self._room.too_large(launcher, host.cards[model]), now)
-        del self._wishes[model]
-        return []
+        self, model: str, wish: Wish, able: list[tuple[str, Host]], line: Line, now: float
+    ) -> None:
+        """Nothing can go now: the model waits in line. Where nothing ever will, the wish is refused
+        at once."""
+        needs = [(launcher, host.need(host.cards[model])) for launcher, host in able]
+        ever = [(launcher, need) for launcher, need in needs if self._room.ever(launcher, need)]
+        if not ever:
+            launcher, host = able[0]
+            self._failures.refuse(model, self._room.too_large(launcher, host.cards[model]), now)
+            del self._wishes[model]
+            return
+        wish.why = "there is no room for it: " + self._room.in_use(able[0][0])
+        if now - wish.turn > TURN_LASTS:
+            # Its turn has passed: it goes to the end of the line.
+            wish.turn = now
+            self._wishes[model] = self._wishes.pop(model)
+        elif wish.holds(now):
+            line.wait(model, ever)
 
     def _overdue(self, now: float) -> list[Order]:
         """What was idle for longer than it is kept."""

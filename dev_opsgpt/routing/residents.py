@@ -109,18 +109,26 @@ class Host:
         """The replicas that it has, or is to have."""
         return sum(resident.replicas() for resident in self.residents.values())
 
+    def taken(self, model: str, uses: dict[str, Use]) -> Need:
+        """What a model takes that is there."""
+        resident = self.residents[model]
+        count = resident.replicas()
+        memory = resident.memory(uses, self.size(model))
+        return Need(count, memory, count * resident.card.gpu)
+
     def fits(
         self, uses: dict[str, Use], needs: Iterable[Need], without: Collection[str] = ()
     ) -> bool:
         """Whether there is room for all of it, were some models not there."""
-        there = [(name, r) for name, r in self.residents.items() if name not in without]
-        taken = [
-            Need(r.replicas(), r.memory(uses, self.size(name)), r.replicas() * r.card.gpu)
-            for name, r in there
-        ]
+        taken = [self.taken(name, uses) for name in self.residents if name not in without]
         bounds = (self.bounds.replicas, self.bounds.memory, self.bounds.gpu)
         sums = map(sum, zip(Need(), *taken, *needs, strict=True))
         return all(most is None or used <= most for used, most in zip(sums, bounds, strict=True))
+
+    def ever(self, uses: dict[str, Use], need: Need) -> bool:
+        """Whether there would be room if all went that may."""
+        movable = [name for name, resident in self.residents.items() if resident.movable]
+        return self.fits(uses, [need], movable)
 
 
 class Residents:
@@ -153,6 +161,11 @@ class Residents:
         """Why a model does not run that was to from the start, as a launcher tells; else empty."""
         told = (host.failures.get(model) for host in self.hosts.values())
         return next(filter(None, told), "")
+
+    def released(self, model: str) -> bool:
+        """Whether somebody has had a model taken out of service, wherever it could be loaded."""
+        able = [host for host in self.hosts.values() if model in host.cards]
+        return bool(able) and all(model in host.released for host in able)
 
     def gone(self, launcher: str) -> None:
         """A launcher has left. Its workers may serve on, but nothing can be decided on them."""

@@ -1,9 +1,10 @@
 """Whether there is room for a model on a launcher, and who would have to go for it. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from dev_opsgpt.routing.cards import Card
 from dev_opsgpt.routing.residents import Need, Residents
+from dev_opsgpt.routing.turns import harmless
 
 # A model that turned out to be at work when it was to be unloaded is let alone for so long.
 BUSY_FOR = 1.0
@@ -59,8 +60,11 @@ class Room:
 
     def ever(self, launcher: str, need: Need) -> bool:
         """Whether there would be room if all went that may."""
-        there = self._residents.hosts[launcher].residents
-        return self.fits(launcher, [need], [n for n, r in there.items() if r.movable])
+        return self._residents.hosts[launcher].ever(self._residents.uses, need)
+
+    def harmless(self, launcher: str, waiting: Sequence[Need], other: Need) -> bool:
+        """Whether something may be loaded there before those that have waited for longer."""
+        return harmless(self._residents.hosts[launcher], self._residents.uses, waiting, other)
 
     def in_use(self, launcher: str) -> str:
         """Why there is no room now, in words."""

@@ -44,13 +44,15 @@ def standing_of(
     if not cards and not there:
         return None
     phase = phase_of(residents, model, waits, failure, now)
+    parts = [part for _, resident in there for part in resident.parts]
+    dying = max((part for part in parts if part.died), key=lambda part: part.deaths, default=None)
     message = {
-        "restarting": "its process has died and is started again",
+        "restarting": f"its process {dying.died if dying else 'has died'}, and is started again",
         "waiting": waits or "",
         "failed": failure.message if failure is not None else residents.failure(model),
+        "unloaded": "out of service" if residents.released(model) else "",
     }.get(phase, "")
     left = failure.until - now if failure is not None and phase == "failed" else 0.0
-    parts = [part for _, resident in there for part in resident.parts]
     starting = next((part for part in parts if part.state == "starting"), None)
     loading = starting if phase == "loading" else None
     return Standing(
@@ -66,4 +68,5 @@ def standing_of(
         launchers=tuple(launcher for launcher, _ in there),
         message=message,
         retry_after=left if left > 0 else None,
+        deaths=dying.deaths if dying and phase == "restarting" else 0,
     )

@@ -63,6 +63,9 @@ class Connection(Refusing):
         super().connection_lost(exc)
         if self._running is not None:
             self._running.hang_up()
+        for waiting, _ in reversed(self.pipeline):
+            if isinstance(waiting, Exchange):
+                waiting.hang_up()
         # Not the latest, which may wait: the one that is being answered.
         cycle = self._started
         if cycle is not None and not cycle.response_complete:
@@ -311,7 +314,7 @@ class Connection(Refusing):
             if waiting.whole:
                 # Not at once: of many that are refused, each would be answered within the one
                 # before it.
-                self.loop.call_soon(waiting.run, self.loop)
+                self.loop.call_soon(waiting.run_in_turn, self.loop)
             elif waiting.refusal is not None:
                 self._refuse(waiting, waiting.refusal)
             else:

@@ -29,8 +29,12 @@ class Handler(Protocol):
         theirs. Raises ``ApiError`` to refuse."""
 
     def refused(self, exchange: "Exchange", error: ApiError) -> None:
-        """Called when the request, let in by ``begin``, is refused because its body is too large;
-        the client is told."""
+        """Called when the request, let in by ``begin``, is refused because its body is too large
+        or broken; the client is told."""
+
+    def abandoned(self, exchange: "Exchange") -> None:
+        """Called when the connection of a request that was let in by ``begin`` is closed before
+        the request was whole or its turn had come."""
 
     async def __call__(self, exchange: "Exchange") -> None:
         """Called when the request is whole. Leaves it answered, whatever happens, and raises
@@ -145,12 +149,20 @@ class Exchange:
         self._parts = []
         self.task = loop.create_task(self.handler(self))
 
+    def run_in_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The same, for one that has waited: meanwhile its client may have hung up."""
+        if not self.disconnected:
+            self.run(loop)
+
     def hang_up(self) -> None:
-        """The client is gone: whatever is done for it is let go at once."""
+        """The client is gone: whatever is done for it is let go at once, and what has not begun
+        never does."""
         self.disconnected = True
         self.resume()
         if self.task is not None:
             self.task.cancel()
+        elif self.refusal is None:
+            self.handler.abandoned(self)
 
     def pause(self) -> None:
         """The client takes less than it is given."""

@@ -55,7 +55,7 @@ class Refusing(Patient):
             if not waits:
                 self._close()
                 return
-            if not self._give_up(current):
+            if not self._give_up(current, error):
                 self.transport.close()
                 return
             waits = bool(self.pipeline) and self.pipeline[0][0] is current
@@ -73,10 +73,13 @@ class Refusing(Patient):
             self._running = refusal
             refusal.run(self.loop)
 
-    def _give_up(self, current: Any) -> bool:
+    def _give_up(self, current: Any, error: ApiError) -> bool:
         """Ends a request whose body is broken. False where its answer has begun: all that is left
         is to cut that."""
         if isinstance(current, Exchange):
+            if current.refusal is None:
+                current.refusal = error
+                current.handler.refused(current, error)
             return not current.started
         current.disconnected = True
         current.message_event.set()

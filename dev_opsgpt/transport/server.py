@@ -35,6 +35,8 @@ class PortInUse(Exception):
 
 # Seconds between two looks at the connections, and how long an answer's Date stands.
 TICK = 1.0
+# Turns of the event loop until what is cut off has come to its end.
+FAREWELL = 5
 
 
 class _Uvicorn(uvicorn.Server):
@@ -147,3 +149,6 @@ class Server:
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, Connection):
                 connection.transport.abort()
+        # Whoever stops next hears of all that was still under way.
+        for _ in range(FAREWELL):
+            await asyncio.sleep(0)

@@ -147,6 +147,86 @@ async def test_what_somebody_loads_while_a_request_does_stays() -> None:
         assert ("unload", "a") not in launcher.orders
 
 
+async def test_what_is_not_loaded_is_taken_out_of_service() -> None:
+    cards = [card("a", names=("org/alias",)), card("b")]
+    async with (
+        running({}) as stack,
+        played(stack, *cards) as here,
+        played(stack, *cards, name="there") as there,
+    ):
+        told = await call(stack, "/release_worker", model_name="org/alias")
+        assert told == {"code": 200, "msg": "'org/alias' is out of service"}
+        assert here.released == there.released == ["a"]
+        found = await standing(stack, "a")
+        assert (found["phase"], found["loadable"]) == ("unloaded", False)
+        assert found["message"] == "out of service"
+        assert (await ask(stack, "org/alias")).status_code in (404, 503)
+        assert here.orders == there.orders == [("unload", "a")], "there was nothing to stop"
+        again = await call(stack, "/release_worker", model_name="a")
+        assert again["code"] == 200
+        assert (await call(stack, "/release_worker", model_name="c")) == {
+            "code": 500,
+            "msg": "no worker serves the model 'c'",
+        }
+        found = await call(stack, "/load_model", model_name="a", seconds=20)
+        assert found["phase"] == "loaded"
+        await stack.expect(1, "org/alias")
+        assert (await ask(stack, "org/alias")).status_code == 200
+
+
+async def test_what_is_released_on_one_machine_is_loaded_on_no_other() -> None:
+    cards = [card("a"), card("b")]
+    async with (
+        running({}) as stack,
+        played(stack, *cards) as here,
+        played(stack, *cards, name="there") as there,
+    ):
+        assert (await ask(stack, "a")).status_code == 200
+        told = await call(stack, "/release_worker", model_name="a")
+        assert told == {"code": 200, "msg": "'a' stopped"}
+        assert here.released == there.released == ["a"]
+        assert (await ask(stack, "a")).status_code in (404, 503)
+        assert len(here.loads() + there.loads()) == 1
+        told = await call(stack, "/release_worker", model_name="b", new_model_name="a")
+        assert told == {"code": 200, "msg": "'a' started; 'b' is out of service"}
+
+
+async def test_a_release_calls_off_what_waits_for_room() -> None:
+    async with (
+        running({}) as stack,
+        played(stack, card("a"), card("b"), bounds=Bounds(replicas=1)) as launcher,
+    ):
+        launcher.delay = 0.05
+        busy = asyncio.create_task(ask(stack, "a", "word " * 40))
+        await until(at_work(launcher, "a", 1), "a is at work")
+        found = await call(stack, "/load_model", model_name="b")
+        assert found["phase"] == "waiting"
+        assert (await call(stack, "/release_worker", model_name="b"))["code"] == 200
+        assert (await standing(stack, "b"))["phase"] == "unloaded"
+        assert (await busy).status_code == 200
+        assert (await call(stack, "/unload_model", model_name="a"))["code"] == 200
+        assert launcher.loads() == ["a"]
+
+
+async def test_who_loads_what_is_being_released_has_it_when_that_is_done() -> None:
+    async with running({}) as stack, played(stack, card("a")) as launcher:
+        launcher.delay = 0.05
+        assert (await ask(stack, "a")).status_code == 200
+        busy = asyncio.create_task(ask(stack, "a", "word " * 40))
+        await until(at_work(launcher, "a", 1), "a is at work")
+        release = asyncio.create_task(call(stack, "/release_worker", model_name="a"))
+
+        async def drains() -> bool:
+            return (await standing(stack, "a"))["phase"] == "unloading"
+
+        await until(drains, "it drains")
+        found = await call(stack, "/load_model", model_name="a", seconds=20)
+        assert found["phase"] == "loaded"
+        assert (await busy).status_code == 200
+        assert (await release)["code"] == 200
+        assert launcher.loads() == ["a", "a"]
+
+
 async def ordered(launcher: PlayedLauncher, *models: str) -> bool:
     return launcher.loads() == list(models)
 

@@ -168,6 +168,41 @@ async def test_every_ending(tmp_path: Path) -> None:
         await book.none()
 
 
+async def test_requests_whose_turn_never_came(tmp_path: Path) -> None:
+    """Those sent ahead, behind one that is being answered, and one that came in part."""
+    engine = ScriptedEngine()
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with running({"echo": [engine]}, database_url=database) as stack:
+        book = Book(stack)
+        key = await make_key(stack, owner="team", concurrent=5)
+
+        def raw(text: str, name: str) -> bytes:
+            body = json.dumps(chat(text)).encode()
+            head = (
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+                f"authorization: {key['authorization']}\r\nx-request-id: {name}\r\n"
+                f"content-length: {len(body)}\r\n\r\n"
+            )
+            return head.encode() + body
+
+        _, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        strange = raw("a", "stranger").replace(b"Bearer ", b"Bearer x")
+        writer.write(raw("hang", "first") + raw("a", "second") + strange + raw("a", "third")[:-1])
+        await until(lambda: engine.active > 0)
+        writer.close()
+        left = {"status": 499, "error": "client_disconnected", "owner": "team", "cost": None}
+        records = await book.new(3)
+        assert {record["request_id"] for record in records} == {"first", "second", "third"}
+        for record in records:
+            assert {name: record[name] for name in left} == left
+            asked = record["request_id"] == "first"
+            assert (record["attempts"], record["model"]) == ((1, "echo") if asked else (0, ""))
+        await quiet(stack)
+        answer = await stack.client.get(f"/admin/keys/{key['id']}", headers=ADMIN)
+        assert answer.json()["used"]["concurrent"] == 0
+        await book.none()
+
+
 async def test_a_server_s_endings(tmp_path: Path) -> None:
     async def breaks(call: Call) -> None:
         await call.begin()
@@ -242,10 +277,13 @@ async def test_none_is_lost_when_the_gateway_stops(tmp_path: Path) -> None:
             )
             for stream in (False, True)
         ]
+        _, half = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        half.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
         await asyncio.sleep(0.2)
         await stack.gateway.stop()
         await asyncio.gather(*hanging, return_exceptions=True)
+        half.close()
     async with running({}, database_url=database) as again:
-        found = await Book(again).new(22)
+        found = await Book(again).new(23)
     assert [record["status"] for record in found[:20]] == [200] * 20
     assert all(record["status"] in (499, 200) and record["error"] for record in found[20:])

@@ -1,8 +1,11 @@
 """Models loaded on demand and by hand, with real processes and real commands."""
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -77,6 +80,49 @@ def test_by_hand(service: Service) -> None:
     assert run(service, "unload", "b") == "'b' unloaded\n"
     assert "can load a model 'nobody'" in run(service, "load", "nobody", ok=False)
     assert len(engines(service)) == 1
+
+
+def test_what_is_not_loaded_is_taken_out_of_service(service: Service) -> None:
+    assert listed(service)["a"] == "unloaded"
+    assert run(service, "release", "a") == "'a' is out of service\n"
+    until(lambda: "a" not in listed(service), "it is listed no more")
+    assert service.ask("a").status_code == 404
+    rows = run(service, "models", "--status").splitlines()
+    (row,) = (row.split(maxsplit=4) for row in rows if row.startswith("a "))
+    assert row == ["a", "unloaded", "0", "-", "out of service"]
+    assert len(engines(service)) == 1
+    assert "no worker serves the model 'nobody'" in run(service, "release", "nobody", ok=False)
+    assert run(service, "load", "a") == "a serves\n"
+    assert run(service, "unload", "a") == "'a' unloaded\n"
+    until(lambda: listed(service).get("a") == "unloaded", "requests load it again")
+
+
+def test_one_whose_process_keeps_dying(service: Service) -> None:
+    """Each time before it serves; the command ends when its launcher gives it up."""
+    (kept,) = engines(service)
+    with ThreadPoolExecutor() as pool:
+        loading = pool.submit(run, service, "load", "b", ok=False)
+        while not loading.done():
+            for pid in set(engines(service)) - {kept}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+    assert loading.result() == (
+        "b could not be loaded: 'b' did not start: "
+        "it keeps dying: its process was killed by signal 9\n"
+    )
+    assert engines(service) == [kept]
+
+
+def test_a_load_goes_on_without_the_controller(service: Service) -> None:
+    with ThreadPoolExecutor() as pool:
+        loading = pool.submit(run, service, "load", "b")
+        until(lambda: len(engines(service)) == 2, "its process is there")
+        pid = service.child("controller")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert loading.result() == "b serves\n"
+    assert run(service, "unload", "b") == "'b' unloaded\n"
 
 
 def test_a_changed_rule_is_in_force_at_once(service: Service) -> None:

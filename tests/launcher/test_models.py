@@ -301,6 +301,29 @@ async def test_an_unloaded_model_is_no_released_one(stage: Cast) -> None:
     assert stage.models.all_released() == []
 
 
+async def test_what_does_not_run_is_taken_out_of_service(stage: Cast) -> None:
+    await stage.models.stop_model("b", None)
+    assert stage.models.all_released() == ["b"]
+    for name, address in (("b", "http://127.0.0.1:1"), ("c", None)):
+        with pytest.raises(CommandFailed, match=f"runs no '{name}'"):
+            await stage.models.stop_model(name, address)
+    await stage.models.load_model("b", False)
+    assert stage.models.all_released() == []
+    stage.broken.add("b")
+    await stage.models.stop_model("b", None)
+    with pytest.raises(CommandFailed):
+        await stage.models.load_model("b", False)
+    assert stage.models.failures()
+    await stage.models.stop_model("b", None)
+    assert not stage.models.failures(), "it is not to run any more"
+    # Declared anew it is another one.
+    entry = stage.values["llm_model_dict"].pop("b")
+    await stage.reload()
+    stage.values["llm_model_dict"]["b"] = entry
+    await stage.reload()
+    assert stage.models.all_released() == []
+
+
 async def test_what_a_request_has_loaded_stays_once_it_is_to_start(stage: Cast) -> None:
     await stage.models.load_model("b", True)
     stage.values["LLM_MODELs"] = ["a", "b"]

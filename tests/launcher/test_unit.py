@@ -142,8 +142,18 @@ async def test_death_is_followed_by_another_life(make: Callable[..., Stage]) -> 
     first.end(-9)
     await stage.reach(State.RESTARTING)
     assert "killed by signal 9; starts again in" in stage.unit.parts[1].message
-    (await stage.life(2)).tell(Ready(1, "http://h:1"))
+    second = await stage.life(2)
+    second.tell(Ready(1, "http://h:1"))
     await stage.reach(State.READY)
+    second.tell(Failed("the file is gone", Exit.ENGINE, 1))
+    second.end(Exit.ENGINE)
+    await stage.reach(State.RESTARTING)
+    assert stage.unit.deaths == 0, "it had served"
+    code = int(Exit.ENGINE)
+    assert stage.unit.parts[1].died == f"ended with code {code}: the file is gone"
+    (await stage.life(3)).end(1)
+    async with asyncio.timeout(5):
+        await stage.unit.until(lambda: stage.unit.deaths == 1)
 
 
 async def test_reason_of_a_failure_is_kept(make: Callable[..., Stage]) -> None:

@@ -4,9 +4,11 @@ coarse, as in the real service; what is checked is the truth."""
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain, combinations
 from random import Random
 
 from dev_opsgpt.routing.cards import Bounds, Card, Part
+from dev_opsgpt.routing.line import TURN_LASTS
 from dev_opsgpt.routing.residency import Order, Residency
 
 BEAT = 2.0
@@ -68,12 +70,14 @@ class Scaling:
 @dataclass
 class World:
     """All of it. Of the orders about one model each waits in ``queue`` for its turn; ``locked`` are
-    the models that something is being done with."""
+    the models that something is being done with. ``wanted`` is since when each model is,
+    ``in_line`` since when requests wait for it and all that it waits for is room."""
 
     random: Random
     cards: dict[str, list[Card]]
     bounds: dict[str, Bounds]
     broken: frozenset[str] = frozenset()
+    fails: float = 0.05
     real: dict[str, float] = field(default_factory=dict)
     now: float = 1000.0
     residency: Residency = field(default_factory=Residency)
@@ -85,6 +89,8 @@ class World:
     counts: Counter[str] = field(default_factory=Counter)
     away: dict[str, float] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
+    wanted: dict[str, float] = field(default_factory=dict)
+    in_line: dict[str, float] = field(default_factory=dict)
     _number: int = 0
     _reports: float = 0.0
 
@@ -218,10 +224,16 @@ class World:
             self._reports = self.now + REPORT
             for name in self.cards:
                 self.report(name)
-        for order in self.residency.decide(self.now):
+        wishes = self.residency._wishes
+        self.wanted = {model: self.wanted.get(model, self.now) for model in wishes}
+        orders = self.residency.decide(self.now)
+        for number, order in enumerate(orders):
             assert order.launcher not in self.away, "an order to a launcher that is away"
             self.counts[order.kind] += 1
             self.queue.append(order)
+            if order.kind == "load":
+                self.check_turn(order, [later.model for later in orders[number:]])
+        self.stand_in_line()
         self.take_turns()
         self.scale_on()
 
@@ -288,6 +300,52 @@ class World:
         ]
         assert most is None or sum(known) <= most
 
+    def stand_in_line(self) -> None:
+        """Who waits for what, as clients see it."""
+        waiting = {c.model for c in self.clients if not c.answer and c.process is None}
+        room = sorted(model for model in waiting if self.lacks_room(model))
+        self.in_line = {model: self.in_line.get(model, self.now) for model in room}
+        waited = [self.now - since for since in self.in_line.values()]
+        self.counts["waited longer than a turn"] += any(w > TURN_LASTS for w in waited)
+
+    def lacks_room(self, model: str) -> bool:
+        """Whether a model waits, and nothing goes for it yet."""
+        standing = self.residency.standing(model, self.now)
+        return (
+            standing is not None
+            and standing.phase == "waiting"
+            and standing.message.startswith("there is no room")
+        )
+
+    def check_turn(self, order: Order, latest: list[str]) -> None:
+        """A load takes no room from what has waited for it for longer; ``latest`` are the models of
+        which it is one and that were decided on after it."""
+        for model, since in self.in_line.items():
+            if since >= self.wanted[order.model] or not self.lacks_room(model):
+                continue
+            self.counts["loaded while others wait"] += 1
+            if self.now - self.wanted[model] < TURN_LASTS:
+                assert not self.overtakes(order, model, latest), f"{order.model} overtakes {model}"
+
+    def overtakes(self, order: Order, model: str, latest: list[str]) -> bool:
+        """Whether there is something that could go and would leave room for a model on a launcher,
+        were it not for what is loaded there now."""
+        host = self.residency.residents.hosts[order.launcher]
+        if model not in host.cards:
+            return False
+        uses, need = self.residency.residents.uses, [host.need(host.cards[model])]
+        there = {n: r for n, r in host.residents.items() if n not in latest}
+        leaving = [name for name, resident in there.items() if resident.leaving]
+        movable = [n for n, r in there.items() if r.movable and not r.leaving]
+        some = chain.from_iterable(combinations(movable, n) for n in range(len(movable) + 1))
+        return any(
+            host.fits(uses, need, (*leaving, *latest, *gone))
+            and not host.fits(
+                uses, need, (*leaving, *gone, *(n for n in latest if n != order.model))
+            )
+            for gone in some
+        )
+
     def work(self) -> None:
         """Goes on with the orders."""
         for task in [task for task in self.tasks if task.due <= self.now]:
@@ -303,7 +361,7 @@ class World:
     def load(self, order: Order) -> None:
         """A load ends."""
         found = self.of(order)
-        if order.model in self.broken or self.random.random() < 0.05 or not found:
+        if order.model in self.broken or self.random.random() < self.fails or not found:
             for process in found:
                 self.end(process)
             self.report(order.launcher)

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from dev_opsgpt.routing.cards import Bounds, Card, Part
 from dev_opsgpt.routing.failures import FIRST_PAUSE
+from dev_opsgpt.routing.line import REPEATED, TURN_LASTS
 from dev_opsgpt.routing.residency import Order, Residency
 from dev_opsgpt.routing.residents import FRESH
 
@@ -117,6 +120,77 @@ def test_the_least_recently_used_goes_and_never_a_busy_one() -> None:
     (order,) = [Order("unload", HERE, "b", "to make room for 'c'")]
     scene.unloaded(order)
     assert kinds(scene.residency.decide(scene.now)) == [("load", "c")]
+
+
+def waiting_scene() -> Scene:
+    """a and b are at work, of which both have to go for big; there is room for one small more."""
+    scene = Scene(
+        *(card(name, keep_alive=None) for name in "abcde"),
+        card("big", replicas=3),
+        card("gpu", size=0),
+        bounds=Bounds(memory=35),
+    )
+    for name in "ab":
+        scene.load(name)
+        scene.beat(name, busy=True)
+    assert scene.want("big") == []
+    return scene
+
+
+def test_what_waits_for_room_is_not_overtaken() -> None:
+    scene = waiting_scene()
+    assert scene.want("c") == [], "there would be room for it"
+    standing = scene.residency.standing("c", scene.now)
+    assert standing is not None
+    assert standing.message == "there is no room for it, and 'big' waits for longer"
+    assert kinds(scene.want("gpu")) == [("load", "gpu")], "it takes none"
+    scene.serve("gpu", demanded=True)
+    scene.now += 3
+    scene.want("big")
+    scene.beat("a")
+    scene.now += 1
+    scene.beat("a")
+    assert scene.want("c") == [], "nor does a leave for it"
+    scene.beat("b")
+    orders = scene.residency.decide(scene.now)
+    assert sorted(kinds(orders)) == [("unload", "a"), ("unload", "b")]
+    for order in orders:
+        scene.unloaded(order)
+    assert kinds(scene.want("c")) == [("load", "big")]
+
+
+def test_who_waits_in_vain_lets_the_others_go_first() -> None:
+    scene = waiting_scene()
+    began = scene.now
+    while scene.now - began <= TURN_LASTS:
+        assert scene.want("c") == []
+        scene.now += 5
+        for name in "ab":
+            scene.beat(name, busy=True)
+        scene.residency.want("big", scene.now)
+    assert kinds(scene.want("c")) == [("load", "c")]
+    scene.serve("c", demanded=True)
+    scene.beat("c", busy=True)
+    assert scene.want("big") == scene.want("d") == []
+    assert scene.phase("big") == "waiting"
+
+
+def test_what_nobody_waits_for_any_more_holds_nobody_up() -> None:
+    scene = waiting_scene()
+    scene.now += REPEATED + 1
+    for name in "ab":
+        scene.beat(name, busy=True)
+    assert kinds(scene.want("c")) == [("load", "c")]
+
+
+def test_a_load_by_hand_that_waits_holds_others_up_for_a_turn_only() -> None:
+    scene = waiting_scene()
+    scene.want("big", by_hand=True)
+    scene.now += REPEATED + 1
+    assert scene.want("c") == [], "nobody repeats it"
+    scene.now += TURN_LASTS
+    assert kinds(scene.want("c")) == [("load", "c")]
+    assert scene.phase("big") == "waiting"
 
 
 def test_one_that_turns_out_busy_stays() -> None:
@@ -323,6 +397,13 @@ def test_a_process_that_is_started_again_is_left_to_its_launcher() -> None:
     scene.residency.residents.lost(dead.address)
     assert scene.phase("a") == "restarting"
     assert scene.want("a") == []
+    known = {"died": "was killed by signal 9", "deaths": 2}
+    scene.parts[HERE]["a"] = structs.replace(dead, **known)
+    scene.report()
+    standing = scene.residency.standing("a", scene.now)
+    assert standing is not None
+    assert standing.message == "its process was killed by signal 9, and is started again"
+    assert standing.deaths == 2
 
 
 def test_by_hand_stays_unless_its_entry_says_otherwise() -> None:

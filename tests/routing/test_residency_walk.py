@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from dev_opsgpt.routing.cards import Bounds, Card
-from dev_opsgpt.routing.residency import WISH_LASTS
+from dev_opsgpt.routing.line import WISH_LASTS
 from tests.routing.residency_world import World
 
 STEPS = 10_000
@@ -39,6 +39,33 @@ def world(seed: int) -> World:
         broken=frozenset({"broken"}),
         real={"m0": 3.0, "m3": 1.2, "m4": 0.5},
     )
+
+
+def crowded(seed: int) -> World:
+    """The same with less room, so that there is always somebody who waits for it; and nobody wants
+    anything to stay."""
+    found = world(seed)
+    found.fails = 0.0
+    found.bounds = {"here": Bounds(3, 120), "there": Bounds(2, 50)}
+    found.__post_init__()
+    return found
+
+
+def crowd(world: World, steps: int) -> Counter[str]:
+    """Requests for everything, large and small."""
+    names = [f"m{i}" for i in range(6)]
+    for _ in range(steps):
+        match world.random.random():
+            case x if x < 0.9:
+                world.ask(world.random.choice([*names, "m0", "m1"]))
+            case x if x < 0.93:
+                world.hang_up()
+            case x if x < 0.932:
+                world.lose_launcher(world.random.choice(["here", "there"]))
+            case _:
+                pass
+        world.pass_time(world.random.choice([0.1, 0.3, 1.0, 2.0]))
+    return world.counts
 
 
 def walk(world: World, steps: int) -> Counter[str]:
@@ -99,11 +126,24 @@ def test_nothing_is_lost_and_nothing_leaks(seed: int) -> None:
     assert all(counts[what] for what in HAPPENED)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nobody_is_overtaken_and_nobody_starves(seed: int) -> None:
+    """``World.check_turn`` looks at every load."""
+    found = crowded(seed)
+    counts = crowd(found, STEPS // (2 * len(SEEDS)))
+    assert counts["loaded while others wait"] + counts["waited longer than a turn"] > 5
+    assert counts["timed out"] < counts["asked"] / 20
+    rest(found)
+
+
 @pytest.mark.soak
 def test_for_a_long_time() -> None:
     for seed in range(100, 130):
         found = world(seed)
         walk(found, STEPS)
+        rest(found)
+        found = crowded(seed)
+        crowd(found, STEPS)
         rest(found)
 
 

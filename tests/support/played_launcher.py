@@ -60,6 +60,7 @@ class PlayedLauncher:
 
     async def load_model(self, model: str, demanded: bool) -> str:
         self.orders.append(("load", model))
+        self.released = [name for name in self.released if name != model]
         part = Part(
             model=model, address="http://x", state="starting", doing="reading", fraction=0.25
         )

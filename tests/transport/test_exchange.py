@@ -27,6 +27,7 @@ class Hot:
         self.max_body = LIMIT
         self.asked: list[Exchange] = []
         self.too_large: list[Exchange] = []
+        self.abandoned_ones: list[Exchange] = []
         self.cancelled = 0
         self.written = 0
         self.go = asyncio.Event()
@@ -37,6 +38,9 @@ class Hot:
 
     def refused(self, exchange: Exchange, error: ApiError) -> None:
         self.too_large.append(exchange)
+
+    def abandoned(self, exchange: Exchange) -> None:
+        self.abandoned_ones.append(exchange)
 
     async def __call__(self, exchange: Exchange) -> None:
         self.asked.append(exchange)
@@ -240,6 +244,65 @@ async def test_a_client_that_hangs_up_behind_what_it_has_sent_ahead(
     client.writer.close()
     await until(lambda: served.hot.cancelled + served.stuck.cancelled == 1)
     assert len(served.hot.asked) + served.stuck.begun == 1
+    assert len(served.hot.abandoned_ones) == (3 if behind == "/hot" else 0)
+
+
+async def test_what_never_began_is_told_once(served: Fixture) -> None:
+    """Each request that was let in is run, refused or abandoned."""
+    hot, sent = served.hot, 0
+
+    def told() -> list[bytes]:
+        ways = (*hot.asked, *hot.too_large, *hot.abandoned_ones)
+        return sorted(exchange.headers[b"n"] for exchange in ways)
+
+    def one(*headers: str) -> bytes:
+        nonlocal sent
+        sent += 1
+        return post("/hot", b"x", f"n: {sent:02}", *headers)
+
+    # In the middle of a body, behind others or not; of a head nobody knows whose it is.
+    for cut in (
+        one()[:-1],
+        one("do: hang") + one() + one()[:-1],
+        one("do: hang") + one() + post("/hot")[:-1],
+        one("do: hang") + one("authorization: wrong"),
+        one("do: hang") + one().replace(b"length: 1", b"length: 1000000"),
+        one("do: hang") + one() + b"no HTTP\r\n\r\n",
+    ):
+        client = await served.connect()
+        await client.send(cut)
+        await asyncio.sleep(0.05)
+        client.writer.close()
+        await until(lambda: not served.server._server.server_state.connections)
+    strangers = [b"08"]
+    wanted = [b"%02d" % n for n in range(1, sent + 1)]
+    assert told() == [n for n in wanted if n not in strangers]
+    assert [one.headers[b"n"] for one in hot.abandoned_ones] == [b"01", b"03", b"04", b"06", b"12"]
+    # A body that is no HTTP, first in line and behind another.
+    broken = post("/hot", b"zz\r\n", "transfer-encoding: chunked", "n: 90")
+    client = await served.connect()
+    await client.send(broken)
+    assert (await client.answer()).status == 400
+    client = await served.connect()
+    await client.send(one("do: late") + broken)
+    await until(lambda: len(hot.too_large) == 3)
+    hot.go.set()
+    assert [(await client.answer()).status for _ in range(2)] == [200, 400]
+    assert told().count(b"90") == 2
+
+
+async def test_the_next_in_line_hangs_up_just_when_it_is_its_turn(served: Fixture) -> None:
+    """Between the answer before it and its own beginning."""
+    client = await served.connect()
+    await client.send(post("/hot", b"1", "do: late") + post("/hot", b"2"))
+    await until(lambda: served.hot.asked)
+    connection = served.connection()
+    first = served.hot.asked[0]
+    first.answer(200, b"", b"1")
+    connection.connection_lost(None)
+    assert len(served.hot.abandoned_ones) == 1
+    await asyncio.sleep(0.05)
+    assert len(served.hot.asked) == 1
 
 
 async def test_a_client_is_not_read_ahead_without_bound(

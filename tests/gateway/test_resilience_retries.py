@@ -62,10 +62,18 @@ async def is_no_http(call: Call) -> None:
     call.writer.write(b"SSH-2.0-OpenSSH\r\n")
 
 
+async def says_too_much(call: Call) -> None:
+    """An answer of no content, and content."""
+    call.writer.write(b"HTTP/1.1 204 X\r\ncontent-length: 4\r\n\r\nmore")
+
+
 FAILS: dict[str, Behaviour] = {
     "reset": reset,
     "closed": closes_quietly,
     "no http": is_no_http,
+    "too much": says_too_much,
+    "no status": refuses(600),
+    "redirect": refuses(307, location="/elsewhere"),
     "404": refuses(404),
     "429": refuses(429, retry_after="7"),
     "500": refuses(500),

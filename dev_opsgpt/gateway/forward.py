@@ -269,7 +269,7 @@ class Forwarder:
             return False
         now = self._clock()
         return self.budget.allows(now) and bool(
-            self._untried(request, self._fleet.ready(model, now))
+            self._untried(request, self._able(request, model, now))
         )
 
     def _next(self, fallbacks: list[str], request: Request) -> str | None:

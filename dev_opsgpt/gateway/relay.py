@@ -215,9 +215,9 @@ class _Relay:
 
 def _count(data: bytes) -> int:
     """How many events there are; of many, about how many."""
-    if len(data) <= COUNTED:
-        return data.count(b"\n\n")
-    return data[:COUNTED].count(b"\n\n") * len(data) // COUNTED
+    begin = data if len(data) <= COUNTED else data[:COUNTED]
+    found = begin.count(b"\n\n") or begin.count(b"\r\n\r\n")
+    return found if begin is data else found * len(data) // COUNTED
 
 
 class StreamBroken(Exception):
@@ -259,6 +259,7 @@ class Sender:
             note_tokens(request, usage_of(data))
             exchange.answer(*self._head, data)
             return
+        request.events += _count(data)
         data = request.usage.feed(data) if request.usage is not None else data
         if not self._begun:
             self._begun = True

@@ -18,10 +18,11 @@ from dev_opsgpt.transport.response import Response
 
 # Answers that say "not here, not now": another replica may do better. 404 is a model that has
 # just been released.
-ELSEWHERE = frozenset({404, 429, 500, 502, 503, 504})
+ELSEWHERE = frozenset({404, 429, *range(500, 600)})
 # Of these, the ones by which a replica shows that something is wrong with it. Whatever a client
-# does wrong never counts against a replica: others would have to go without it.
-FAILURES = frozenset({500, 502, 504})
+# does wrong never counts against a replica: others would have to go without it. 529 is what some
+# providers answer when they are busy.
+FAILURES = frozenset(range(500, 600)) - {501, 503, 505, 529}
 # Statuses that are no answer to a generation, or not one for its client.
 _NO_ANSWERS = frozenset({204, 301, 302, 303, 304, 307, 308, 401, 403})
 _FAULTS = (UpstreamFailed, UpstreamTimeout, InternalError)

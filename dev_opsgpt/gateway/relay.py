@@ -25,6 +25,8 @@ HELD = 8 << 20
 # An event of this many bytes is passed on before its end has come.
 LONGEST_EVENT = 1 << 20
 _ERROR = re.compile(rb'^data:\s*(\{\s*"error"\s*:.*)$', re.MULTILINE)
+# Characters of an error's code that are kept: it stands in metrics and records.
+LONGEST_CODE = 100
 # Bytes of a piece that is taken to be one event.
 SHORT = 512
 # Bytes at the end of a stream in which its end is looked for.
@@ -327,7 +329,7 @@ def told_error(last: bytes) -> ApiError | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         error = _ErrorObject()
     kind = InvalidRequest if error.type == InvalidRequest.type else UpstreamFailed
-    code = str(error.code) if error.code is not None else None
+    code = str(error.code)[:LONGEST_CODE] if error.code is not None else None
     return kind("The model's worker failed in the middle of the answer.", code=code)
 
 
@@ -352,4 +354,4 @@ def _code_of(body: bytes) -> str | None:
         code = msgspec.json.decode(body, type=_ErrorBody).error.code
     except (msgspec.MsgspecError, UnicodeDecodeError):
         code = None
-    return str(code) if code is not None else "upstream_error"
+    return str(code)[:LONGEST_CODE] if code is not None else "upstream_error"

@@ -268,6 +268,27 @@ async def test_a_stream_of_fastchat_s_that_is_left_is_counted(tmp_path: Path) ->
         assert record["prompt_tokens"] > 0
 
 
+async def test_a_stream_that_is_left_is_counted_by_what_it_told(tmp_path: Path) -> None:
+    async def tells(call: Call) -> None:
+        await call.begin()
+        usage = {"prompt_tokens": 40, "completion_tokens": 30}
+        usage |= {"prompt_tokens_details": {"cached_tokens": 20}}
+        await call.chunk("many tokens in one chunk", usage=usage)
+        await call.hang()
+
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with attached([Upstream(tells)], route=PRICED, database_url=database) as stack:
+        request = stack.client.stream("POST", "/v1/chat/completions", json=chat(stream=True))
+        async with request as answer:
+            async for _ in answer.aiter_lines():
+                break
+        (record,) = await Book(stack).new(1)
+        assert (record["status"], record["error"]) == (499, "client_disconnected")
+        tokens = [record[f"{name}_tokens"] for name in ("prompt", "cached", "completion")]
+        assert tokens == [40, 20, 30]
+        assert record["cost"] == 20 * 1.0 + 20 * 0.5 + 30 * 2.0
+
+
 async def test_what_failed_took_no_tokens(tmp_path: Path) -> None:
     """A key that has used nothing is not locked out; of what nobody knows the estimate stands."""
     server = Upstream()

@@ -11,6 +11,7 @@ from dev_opsgpt.config.models import Section
 from dev_opsgpt.config.plan import (
     kind_of,
     loadable_models,
+    says_its_limit,
     startable_models,
     wanted_models,
 )
@@ -233,4 +234,5 @@ def _server(settings: Settings, name: str) -> tuple[Any, ...] | None:
         worker.api_key,
         worker.model_names,
         worker.limit_worker_concurrency,
+        says_its_limit(settings, name),
     )

@@ -112,7 +112,8 @@ class WorkerOptions(Section):
     conv_template: str | None = None
     """FastChat conversation template told to FastChat gateways. Left out: chosen by the model."""
     limit_worker_concurrency: int = Field(default=5, ge=1)
-    """Requests a worker runs at the same time. Left out, a vLLM runs 256."""
+    """Requests a worker runs at the same time. Left out, a vLLM runs 256. An attached server gets
+    all that come, unless its own entry says how many."""
     queue_size: int = Field(default=64, ge=0)
     """Requests that may wait beyond those running; the next one is answered 429."""
     queue_timeout: Seconds = 60.0

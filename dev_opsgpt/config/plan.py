@@ -121,6 +121,13 @@ def plan_models(
     return [plan for plan in plans if plan is not None]
 
 
+def says_its_limit(settings: "Settings", name: str) -> bool:
+    """Whether a model's own entry says how many requests run at once. What "default" says is for
+    the workers that are started here."""
+    own = settings.workers.get(name)
+    return own is not None and "limit_worker_concurrency" in own.model_fields_set
+
+
 def undeclared(settings: "Settings", name: str, path: KeyPath) -> Problem:
     """Say that `name`, found at `path`, cannot be started, and what to do about it."""
     source, key = settings.origin.source_of(path), spell(path)

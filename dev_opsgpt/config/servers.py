@@ -134,7 +134,8 @@ class GatewaySettings(Section):
     """How many other workers are tried while nothing of an answer has been sent."""
     retry_budget: float = Field(default=0.2, ge=0, le=1)
     """Retries as a share of all requests of the last seconds; beyond it none are made, so that
-    retries do not bury workers that are in trouble. Ten a second are always allowed."""
+    retries do not bury workers that are in trouble. Ten a second are always allowed, and one for a
+    request whose worker broke off."""
     routes: dict[str, RouteSettings] = Field(default_factory=dict)
     """How requests are routed: `"default"` for every model, and one entry a model."""
     breaker: BreakerSettings = Field(default_factory=BreakerSettings)

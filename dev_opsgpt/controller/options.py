@@ -9,7 +9,8 @@ class AttachedServer:
 
     ``url`` is the base that ``/models`` and ``/chat/completions`` are appended to, such as
     ``http://10.0.0.5:8000/v1``. Clients ask for ``model``; the server knows it as
-    ``upstream_model``, by default the same name or the only one that it lists.
+    ``upstream_model``, by default the same name or the only one that it lists. ``limited``: no more
+    than about ``limit`` requests are sent there at once, which else is a guess to weigh loads by.
     """
 
     model: str
@@ -17,6 +18,7 @@ class AttachedServer:
     upstream_model: str | None = None
     api_key: str | None = field(default=None, repr=False)
     limit: int = 5
+    limited: bool = False
     speed: float = 1.0
     multimodal: bool = False
 

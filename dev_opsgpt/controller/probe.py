@@ -48,6 +48,7 @@ def row(
         kind="openai",
         speed=max(server.speed for server in servers),
         limit=max(server.limit for server in servers),
+        limited=all(server.limited for server in servers),
         draining=draining,
         upstream_models={server.model: upstream_name(server, listed) for server in servers},
         multimodal=any(server.multimodal for server in servers),

@@ -18,10 +18,13 @@ from dev_opsgpt.transport.response import Response
 
 # Answers that say "not here, not now": another replica may do better. 404 is a model that has
 # just been released.
-ELSEWHERE = frozenset({404, 429, 500, 502, 503, 504})
+ELSEWHERE = frozenset({404, 429, *range(500, 600)})
 # Of these, the ones by which a replica shows that something is wrong with it. Whatever a client
-# does wrong never counts against a replica: others would have to go without it.
-FAILURES = frozenset({500, 502, 504})
+# does wrong never counts against a replica: others would have to go without it. 529 is what some
+# providers answer when they are busy.
+FAILURES = frozenset(range(500, 600)) - {501, 503, 505, 529}
+# Statuses that are no answer to a generation, or not one for its client.
+_NO_ANSWERS = frozenset({204, 301, 302, 303, 304, 307, 308, 401, 403})
 _FAULTS = (UpstreamFailed, UpstreamTimeout, InternalError)
 
 
@@ -139,11 +142,8 @@ class Asker:
         status = response.status
         if status in ELSEWHERE:
             raise await Refused.of(response)
-        if status in (401, 403) and not _sends_own_key(request, replica):
-            raise UpstreamFailed(
-                "The model's server refused the gateway's credential.",
-                code="upstream_auth_failed",
-            )
+        if status in _NO_ANSWERS:
+            _check(status, request, replica)
         first = first or response.taken() or await response.next()
         if timeout is not None:
             timeout.reschedule(None)
@@ -255,6 +255,17 @@ class Asker:
             self._fleet.succeeded(replica, now)
         if isinstance(error, ConnectFailed):
             self._fleet.down(replica, now)
+
+
+def _check(status: int, request: Request, replica: Replica) -> None:
+    """Raises ``UpstreamFailed`` for one of ``_NO_ANSWERS``, unless the client's own key is
+    refused."""
+    if status not in (401, 403):
+        message = f"The model's server answered with {status}, which is no answer."
+        raise UpstreamFailed(message, code="upstream_bad_response")
+    if not _sends_own_key(request, replica):
+        message = "The model's server refused the gateway's credential."
+        raise UpstreamFailed(message, code="upstream_auth_failed")
 
 
 def _sends_own_key(request: Request, replica: Replica) -> bool:

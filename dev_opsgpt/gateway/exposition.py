@@ -20,7 +20,11 @@ from dev_opsgpt.gateway.snapshot import Counts, Labels, Snapshot
 def expose(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
     """The page and its content type: OpenMetrics where ``accept``, the request's header, asks for
     it, else the plain text format. Every name is on it, with or without a value."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:
+        # It compares with numbers a version that is none.
+        encode, content_type = choose_encoder("")
     return encode(_Page(snapshot)), content_type
 
 

@@ -117,8 +117,7 @@ class Forwarder:
                         tried = request.tried = []
                         continue
                     error = unloaded
-                if self._may_retry(error, model, route, request):
-                    self.budget.spend(self._clock())
+                if self._retries(error, model, route, request):
                     self._events.retried(model)
                 else:
                     if fallbacks is None:
@@ -262,15 +261,18 @@ class Forwarder:
             return Unavailable(message, code="model_unavailable", retry_after=RETRY_AFTER)
         return ModelNotFound(f"The model '{model}' does not exist.", param="model")
 
-    def _may_retry(self, error: ApiError, model: str, route: Route, request: Request) -> bool:
-        """Whether one more replica may be asked, and there is one."""
+    def _retries(self, error: ApiError, model: str, route: Route, request: Request) -> bool:
+        """Whether one more replica is asked: there is one, and the budget has it. For one that
+        broke off another is asked in any case: so nobody has more to do than before, and who dies
+        over many requests at once has all of them done by others."""
         tried = request.tried
         if not tried or len(tried) > route.retries or isinstance(error, _Shed):
             return False
         now = self._clock()
-        return self.budget.allows(now) and bool(
-            self._untried(request, self._fleet.ready(model, now))
-        )
+        if not self._untried(request, self._able(request, model, now)):
+            return False
+        broke_off = isinstance(error, ConnectFailed | ConnectionBroken)
+        return (broke_off and len(tried) == 1) or self.budget.spend(now)
 
     def _next(self, fallbacks: list[str], request: Request) -> str | None:
         """The next of the fallbacks that is there and able, else the next that can be loaded."""

@@ -35,6 +35,11 @@ PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", RERANK, *R
 # What a client that hung up is said to have got; nginx's number.
 CLIENT_GONE = 499
 GONE = "client_disconnected"
+# After these a model may have worked in vain, nobody knows how much; after any other failure
+# nothing was used.
+IN_VAIN = frozenset({CLIENT_GONE, UpstreamTimeout.status})
+# Of a model that does not exist so much of its name is kept: it can be as long as a body.
+LONGEST_NAME = 512
 
 Sink = Callable[[Record], None]
 
@@ -209,12 +214,17 @@ class HotPath:
         self.streams -= record.stream
         record.duration = self._clock() - exchange.arrived
         forwarder = self._forwarder
-        if not record.served and record.model and forwarder.known(record.model):
-            # Nobody answered, but the name is no client's invention.
-            record.served = record.model
+        if not record.served and record.model:
+            if forwarder.known(record.model):
+                # Nobody answered, but the name is no client's invention.
+                record.served = record.model
+            record.model = record.model[:LONGEST_NAME]
         record.cost = cost(record, forwarder.routes.of(record.served))
         if visit.lease is not None:
-            self._limits.settle(visit.lease, record.tokens, record.cost or 0.0)
+            tokens = record.tokens
+            if tokens is None and record.status >= 400 and record.status not in IN_VAIN:
+                tokens = 0
+            self._limits.settle(visit.lease, tokens, record.cost or 0.0)
         if visit.trace is not None:
             visit.trace.end(record)
         for sink in self._sinks:

@@ -92,7 +92,7 @@ class KeyRing:
             try:
                 if await asyncio.to_thread(self._store.version) != self._version:
                     await self.reload()
-                elif time.monotonic() - spent_at > SPENT_POLL:
+                elif self._limits.forgot() or time.monotonic() - spent_at > SPENT_POLL:
                     spent_at = time.monotonic()
                     await self._read_spent()
             except StorageError as error:

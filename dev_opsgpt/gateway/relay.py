@@ -25,6 +25,8 @@ HELD = 8 << 20
 # An event of this many bytes is passed on before its end has come.
 LONGEST_EVENT = 1 << 20
 _ERROR = re.compile(rb'^data:\s*(\{\s*"error"\s*:.*)$', re.MULTILINE)
+# Characters of an error's code that are kept: it stands in metrics and records.
+LONGEST_CODE = 100
 # Bytes of a piece that is taken to be one event.
 SHORT = 512
 # Bytes at the end of a stream in which its end is looked for.
@@ -215,9 +217,9 @@ class _Relay:
 
 def _count(data: bytes) -> int:
     """How many events there are; of many, about how many."""
-    if len(data) <= COUNTED:
-        return data.count(b"\n\n")
-    return data[:COUNTED].count(b"\n\n") * len(data) // COUNTED
+    begin = data if len(data) <= COUNTED else data[:COUNTED]
+    found = begin.count(b"\n\n") or begin.count(b"\r\n\r\n")
+    return found if begin is data else found * len(data) // COUNTED
 
 
 class StreamBroken(Exception):
@@ -259,6 +261,7 @@ class Sender:
             note_tokens(request, usage_of(data))
             exchange.answer(*self._head, data)
             return
+        request.events += _count(data)
         data = request.usage.feed(data) if request.usage is not None else data
         if not self._begun:
             self._begun = True
@@ -326,7 +329,7 @@ def told_error(last: bytes) -> ApiError | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         error = _ErrorObject()
     kind = InvalidRequest if error.type == InvalidRequest.type else UpstreamFailed
-    code = str(error.code) if error.code is not None else None
+    code = str(error.code)[:LONGEST_CODE] if error.code is not None else None
     return kind("The model's worker failed in the middle of the answer.", code=code)
 
 
@@ -351,4 +354,4 @@ def _code_of(body: bytes) -> str | None:
         code = msgspec.json.decode(body, type=_ErrorBody).error.code
     except (msgspec.MsgspecError, UnicodeDecodeError):
         code = None
-    return str(code) if code is not None else "upstream_error"
+    return str(code)[:LONGEST_CODE] if code is not None else "upstream_error"

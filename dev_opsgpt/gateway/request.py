@@ -106,12 +106,19 @@ class Request:
         return lines + self.trace.attempt(address) if self.trace is not None else lines
 
     def close(self) -> None:
-        """It is over. A stream that ended before its server told its usage is counted by what was
-        passed on: who hangs up early shall not have had it for nothing."""
+        """It is over. A stream that ended before its server told its usage is counted by what it
+        had told so far, or by what was passed on: who hangs up early shall not have had it for
+        nothing."""
         record = self.record
         if self.events and record.completion_tokens is None:
-            record.prompt_tokens = prompt_tokens(self.body)
-            record.completion_tokens = self.events
+            told = self.usage.tokens if self.usage is not None else None
+            if told is None or told.completion is None:
+                record.prompt_tokens = prompt_tokens(self.body)
+                record.completion_tokens = self.events
+            else:
+                record.prompt_tokens = told.prompt
+                record.completion_tokens = told.completion
+                record.cached_tokens = told.cached
 
     def elapsed(self) -> float:
         """Seconds since its arrival."""

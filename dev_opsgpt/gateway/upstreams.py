@@ -38,10 +38,15 @@ class Upstream:
         self.salt = salt
         # The URL of an OpenAI server ends in its own /v1.
         self._strip = "" if ours else "/v1"
+        self._heads: dict[str, bytes] = {}
+        self.identify(credential)
+
+    def identify(self, credential: str | None) -> None:
+        """Shows another credential from now on."""
         self._headers = {"content-type": "application/json"}
         if credential:
             self._headers["authorization"] = f"Bearer {credential}"
-        self._heads: dict[str, bytes] = {}
+        self._heads.clear()
 
     def head(self, path: str) -> bytes:
         """The prepared head of a POST to ``path``."""
@@ -70,9 +75,12 @@ class Upstreams:
         self._workers: dict[str, Upstream] = {}
 
     def replace_keys(self, attached_keys: Mapping[str, str]) -> None:
-        """Takes the keys of a changed configuration."""
+        """Takes the keys of a changed configuration. What is in flight stays known, to be failed
+        where its replica dies."""
+        for address, known in self._known.items():
+            if not known.ours and attached_keys.get(address) != self._attached_keys.get(address):
+                known.identify(attached_keys.get(address))
         self._attached_keys = attached_keys
-        self._known.clear()
 
     def of(self, replica: Replica) -> Upstream:
         """Where a replica's generations are asked for."""

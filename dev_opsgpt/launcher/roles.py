@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from dev_opsgpt.config import LocalModel, ModelPlan, Settings, base_url, resolve_model_path
+from dev_opsgpt.config.plan import says_its_limit
 from dev_opsgpt.launcher.gateway_options import GatewayPlace, gateway_options, secret_of
 from dev_opsgpt.launcher.plan import engine_of
 from dev_opsgpt.launcher.threads import own_share
@@ -128,6 +129,7 @@ def controller_options(settings: Settings) -> "ControllerOptions":
             upstream_model=plan.worker.upstream_model,
             api_key=plan.worker.api_key.get_secret_value() if plan.worker.api_key else None,
             limit=plan.worker.limit_worker_concurrency,
+            limited=says_its_limit(settings, plan.name),
         )
         for plan in settings.models_to_start()
         for name in plan.served_names

@@ -87,8 +87,10 @@ class Replica:
 def _capacity(row: Worker) -> float:
     """How many requests this gateway sends there at once; more wait for their turn here, where
     the important ones can be let past. A few beyond the limit keep the worker from idling between
-    two. An attached server may take any number: nobody said how many it runs."""
-    return inf if row.kind == "openai" else row.limit + max(1, row.limit // 2)
+    two. An attached server may take any number where nobody said how many it runs."""
+    if row.kind == "openai" and not row.limited:
+        return inf
+    return row.limit + max(1, row.limit // 2)
 
 
 class Fleet:

@@ -17,8 +17,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
     ``address`` is the URL as it was registered. ``models`` are the names clients use, and
     ``upstream_models`` maps those that the server knows by another name. ``speed`` is a relative
-    weight. ``running`` requests are in work and ``waiting`` ones queue, ``limit`` may run at once;
-    ``queue_length`` is FastChat's sum of both. ``beats`` grows with each sign of life of any
+    weight. ``running`` requests are in work and ``waiting`` ones queue, ``limit`` may run at once,
+    which of an attached server is a guess unless it is ``limited``; ``queue_length`` is FastChat's
+    sum of both. ``beats`` grows with each sign of life of any
     worker, so that of two rows of one address the later has the larger one. ``context_length`` to
     ``json_output`` tell what the worker says its models can do (see ``capabilities.py``), None
     where it does not say. ``direct_url`` is a server beside the worker that answers OpenAI's routes
@@ -33,6 +34,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     limit: int = 5
+    limited: bool = False
     draining: bool = False
     beats: int = 0
     launcher: str | None = None

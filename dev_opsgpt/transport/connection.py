@@ -141,6 +141,8 @@ class Connection(Refusing):
         before = self.cycle
         if before is not None and not before.keep_alive and before.response_complete:
             raise _over()
+        if b"#" in url:
+            raise heads.refused("A request's target has no fragment.")
         self._exchange = None
         super().on_message_begin()
         self.url = url

@@ -11,6 +11,8 @@ from dev_opsgpt.transport.errors import BadResponse, ConnectionBroken
 # Bytes that may wait for a slow reader before the socket is no longer read.
 HIGH_WATER = 262_144
 MAX_HEAD = 65_536
+# Source: RFC 9110, section 15.
+HIGHEST_STATUS = 599
 
 
 class Response:
@@ -182,10 +184,14 @@ class Response:
         self.last_activity = self._loop.time()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.fail(BadResponse(f"The server did not answer in HTTP/1.1: {error}"))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # What comes behind a whole answer is none of it, and spoils the connection only.
             self._transport.abort()
-            return
+            if not self.complete:
+                known = error.__context__
+                wrong = BadResponse(f"The server did not answer in HTTP/1.1: {error}")
+                self.fail(known if isinstance(known, ApiError) else wrong)
+                return
         if self.complete:
             # It refers to us: without it we are freed at once, not by the garbage collector.
             del self._parser
@@ -227,13 +233,18 @@ class Response:
             self.fail(ConnectionBroken("The server closed the connection before its answer ended."))
 
     def on_headers_complete(self) -> None:
-        """The headers are complete; interim answers (1xx) are passed over."""
+        """The headers are complete; interim answers (1xx) are passed over. Raises ``BadResponse``
+        for those of a second answer, which nobody asked for, and for a status that is none."""
+        if self.complete:
+            raise BadResponse("The server answered twice.")
         fields = {name.lower(): value for name, value in self._fields.items()}
         self._fields.clear()
         self._size = 0
         status = self._parser.get_status_code()
         if status < 200:
             return
+        if status > HIGHEST_STATUS:
+            raise BadResponse(f"The server answered with {status}, which is no status.")
         self.headers = fields
         self._framed = b"content-length" in fields or b"transfer-encoding" in fields
         self.status = status

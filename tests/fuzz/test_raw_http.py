@@ -114,6 +114,8 @@ def wrong_first_lines(front: Front) -> dict[str, bytes]:
         "tabs": head(first=b"GET\t/health\tHTTP/1.1"),
         "NUL in the target": head(first=b"GET /heal\0th HTTP/1.1"),
         "target not in ASCII": head(first=b"GET /h\xe9alth HTTP/1.1"),
+        "target with a fragment": head(first=b"GET /health#a HTTP/1.1"),
+        "target with a fragment, of a POST": front.post().replace(b" HTTP/1.1", b"#a HTTP/1.1", 1),
         "target without a slash": head(first=b"GET health HTTP/1.1"),
         "target without a scheme": head(first=b"GET ://health HTTP/1.1"),
         "target without a host": head(first=b"GET http:///health HTTP/1.1"),

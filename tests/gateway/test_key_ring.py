@@ -185,6 +185,32 @@ async def test_what_was_spent_before_counts(
             await limits.admit(found, 1)
 
 
+class Forgetful(LocalLimits):
+    """Limits that can lose what they counted, as a Redis that is started again does."""
+
+    lost = False
+
+    def forgot(self) -> bool:
+        lost, self.lost = self.lost, False
+        return lost
+
+
+async def test_what_limits_forgot_is_told_them_again(store: KeyStore) -> None:
+    clock = Clock()
+    row, key = store.create(Terms(budget=1.0), 1.0)
+    limits = Forgetful(wall=clock)
+    async with running(store, limits, clock) as ring:
+        found = ring.find(key)
+        assert found is not None
+        spend(store, row.id, clock.now, 5.0)
+        limits.lost = True
+        async with asyncio.timeout(10):
+            while (await limits.used(found)).spent < 5.0:
+                await asyncio.sleep(0.01)
+        with pytest.raises(QuotaExceeded):
+            await limits.admit(found, 1)
+
+
 def spend(store: KeyStore, key: str, at: float, cost: float) -> None:
     texts = dict.fromkeys(
         ("request_id", "owner", "model", "served", "replica", "path", "client"), ""

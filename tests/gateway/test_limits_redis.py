@@ -200,6 +200,37 @@ async def test_without_redis_each_process_counts_by_itself(
     assert caplog.text.count("Redis is away") == 2
 
 
+async def test_when_redis_is_back_it_counts_for_all_again(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the many connections from before none brings it away again."""
+    monkeypatch.setattr(module, "RETRY", 0.05)
+    holder = key(rpm=20)
+    budget = key(budget=1.0)
+    async with gateways(server, 2) as both:
+        many = [key(rpm=1000)] * module.CONNECTIONS
+        for limits in both:
+            await asyncio.gather(*(limits.admit(one, 1) for one in many))
+            assert not limits.forgot()
+        server.stop()
+        for limits in both:
+            await limits.admit(holder, 1)
+        server.start()
+        async with asyncio.timeout(10):
+            for limits in both:
+                while not limits.forgot():
+                    await asyncio.sleep(0.05)
+        assert not any(limits.forgot() for limits in both), "it is told once"
+        admitted = await asyncio.gather(
+            *(limits.admit(holder, 1) for limits in both for _ in range(30)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, Lease) for one in admitted) == 20
+        await both[0].spent(budget, time.time(), 2.0)
+        with pytest.raises(QuotaExceeded):
+            await both[1].admit(budget, 1)
+
+
 async def test_a_redis_that_does_not_answer_is_one_that_is_away(
     server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

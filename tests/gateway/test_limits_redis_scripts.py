@@ -128,3 +128,21 @@ def test_the_same_as_in_memory(
         if running and settles:
             pair.settle(running.pop(0), used, 0.25)
         pair.check()
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(client: "redis.Redis") -> None:
+    """An hour ahead for a while, as before a machine has heard of the right time."""
+    pair = Pair(client, Key("key_1", 1, rpm=2, tpm=100, concurrent=2))
+    right = pair.milliseconds
+    pair.milliseconds += 3_600_000
+    for _ in range(2):
+        # Their gateway is dead: nobody will tell that they are over.
+        limits = (2, 100, 2, "", 50, f"lost {pair.clock()}", 30_000)
+        assert pair.run(scripts.ADMIT, NAMES, *limits)[0] == 1
+        pair.milliseconds += 1000
+    assert pair.run(scripts.ADMIT, NAMES, 2, 100, 2, "", 0, "one more", 30_000)[0] == 0
+    pair.milliseconds = right
+    for name in ("first", "second"):
+        assert pair.run(scripts.ADMIT, NAMES, 2, 100, 2, "", 50, name, 30_000)[0] == 1
+    assert pair.run(scripts.USED, NAMES)[:3] == [2, 100, 2]
+    assert pair.run(scripts.ADMIT, NAMES, 2, 100, 2, "", 0, "third", 30_000)[0] == 0

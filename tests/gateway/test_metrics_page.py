@@ -51,6 +51,10 @@ async def test_the_page_is_for_those_who_may_read_it() -> None:
             chosen = await client.get(PATH, headers=headers)
             assert chosen.headers["content-type"].startswith("application/openmetrics-text")
             assert chosen.text.endswith("# EOF\n")
+            for version in ("x", "1.x", "9" * 5000):
+                for kind in ("text/plain", "application/openmetrics-text"):
+                    headers["accept"] = f"{kind};version={version}"
+                    assert (await client.get(PATH, headers=headers)).status_code == 200
     finally:
         await server.stop()
 

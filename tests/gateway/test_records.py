@@ -11,9 +11,22 @@ import httpx
 import pytest
 
 from dev_opsgpt.gateway.routes import Route
+from dev_opsgpt.routing.breaker import BreakerOptions
 from tests.support.engines import ScriptedEngine
+from tests.support.fastchat_worker import FastChatWorker
 from tests.support.stack import SECRET, Stack, running
-from tests.support.upstream import Call, Upstream, attached, chat, hang, quiet, refuses, until
+from tests.support.upstream import (
+    Call,
+    Upstream,
+    attached,
+    chat,
+    hang,
+    quiet,
+    records,
+    refuses,
+    reset,
+    until,
+)
 
 ADMIN = {"authorization": f"Bearer {SECRET}"}
 PRICED = Route(input_price=1e6, cached_input_price=0.5e6, output_price=2e6)
@@ -141,8 +154,8 @@ async def test_every_ending(tmp_path: Path) -> None:
             left = {"status": 499, "error": "client_disconnected", "stream": stream}
             expected.append(left | ({} if stream else failed))
 
-        records = await book.new(len(expected))
-        for record, wanted in zip(records, expected, strict=True):
+        written = await book.new(len(expected))
+        for record, wanted in zip(written, expected, strict=True):
             whole = {"model": "echo", "key": key["id"], "owner": "team", "client": "127.0.0.1"}
             whole |= wanted
             assert {name: record[name] for name in whole} == whole
@@ -152,7 +165,7 @@ async def test_every_ending(tmp_path: Path) -> None:
                 assert record["completion_tokens"] >= 1, "what its client had is counted"
                 assert record["cost"] > 0
         ids = [answer.headers["x-request-id"] for answer in answers]
-        assert [record["request_id"] for record in records[: len(ids)]] == ids
+        assert [record["request_id"] for record in written[: len(ids)]] == ids
 
         embeddings = {"model": "echo", "input": "x"}
         await stack.client.post("/v1/embeddings", json=embeddings, headers=key)
@@ -215,6 +228,14 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
         call.body.pop("stream_options")
         await call.say("two words")
 
+    async def tells_nothing_in_windows(call: Call) -> None:
+        await call.begin()
+        for word in ("two", "words"):
+            chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]})
+            await call.raw(b"data: %b\r\n\r\n" % chunk.encode())
+        await call.raw(b"data: [DONE]\r\n\r\n")
+        call.writer.write(b"0\r\n\r\n")
+
     async def counts_on(call: Call) -> None:
         """The usage so far in every chunk, as some servers tell it."""
         await call.begin()
@@ -230,6 +251,7 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
         "refuses": refuses(503, retry_after="3"),
         "tells": lambda call: call.say(),
         "tells_nothing": tells_nothing,
+        "windows": tells_nothing_in_windows,
         "counts_on": counts_on,
     }
     servers = {name: [Upstream(behave)] for name, behave in behaviours.items()}
@@ -242,6 +264,7 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
             ("refuses", 503, "no_503", None),
             ("tells", 200, None, 3),
             ("tells_nothing", 200, None, 2),
+            ("windows", 200, None, 3),
             ("counts_on", 200, None, 3),
         )
         for name, status, _, _ in endings:
@@ -261,6 +284,81 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
         assert hanging.calls[-1].left
         await until(lambda: hanging.at_work == 0)
         await book.none()
+
+
+async def test_a_stream_of_fastchat_s_that_is_left_is_counted(tmp_path: Path) -> None:
+    worker = FastChatWorker("one two three four")
+    worker.delay = 0.1
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with running({}, database_url=database) as stack, worker.registered(stack):
+        request = stack.client.stream("POST", "/v1/chat/completions", json=chat(stream=True))
+        async with request as answer:
+            async for line in answer.aiter_lines():
+                if "two" in line:
+                    break
+        await quiet(stack)
+        (record,) = await Book(stack).new(1)
+        assert (record["status"], record["error"]) == (499, "client_disconnected")
+        assert 2 <= record["completion_tokens"] <= 4
+        assert record["prompt_tokens"] > 0
+
+
+async def test_a_stream_that_is_left_is_counted_by_what_it_told(tmp_path: Path) -> None:
+    async def tells(call: Call) -> None:
+        await call.begin()
+        usage = {"prompt_tokens": 40, "completion_tokens": 30}
+        usage |= {"prompt_tokens_details": {"cached_tokens": 20}}
+        await call.chunk("many tokens in one chunk", usage=usage)
+        await call.hang()
+
+    database = f"sqlite:///{tmp_path}/usage.db"
+    async with attached([Upstream(tells)], route=PRICED, database_url=database) as stack:
+        request = stack.client.stream("POST", "/v1/chat/completions", json=chat(stream=True))
+        async with request as answer:
+            async for _ in answer.aiter_lines():
+                break
+        (record,) = await Book(stack).new(1)
+        assert (record["status"], record["error"]) == (499, "client_disconnected")
+        tokens = [record[f"{name}_tokens"] for name in ("prompt", "cached", "completion")]
+        assert tokens == [40, 20, 30]
+        assert record["cost"] == 20 * 1.0 + 20 * 0.5 + 30 * 2.0
+
+
+async def test_what_failed_took_no_tokens(tmp_path: Path) -> None:
+    """A key that has used nothing is not locked out; of what nobody knows the estimate stands."""
+    server = Upstream()
+    database = f"sqlite:///{tmp_path}/usage.db"
+    options = {"read_timeout": 0.2, "breaker": BreakerOptions(failures=1000)}
+    async with attached([server], database_url=database, **options) as stack:
+        key = await make_key(stack, tpm=100)
+
+        async def used() -> int:
+            await quiet(stack)
+            answer = await stack.client.get(f"/admin/keys/{key['id']}", headers=ADMIN)
+            return int(answer.json()["used"]["tokens"])
+
+        async def post(stream: bool, **fields: Any) -> int:
+            body = chat("x" * 100, stream=stream) | fields
+            answer = await stack.client.post("/v1/chat/completions", json=body, headers=key)
+            return answer.status_code
+
+        for stream in (False, True):
+            for behave, status in ((refuses(400), 400), (refuses(429), 429), (reset, 502)):
+                server.behave = behave
+                assert [await post(stream) for _ in range(5)] == [status] * 5
+            assert await post(stream, model="unknown") == 404
+        assert await used() == 0
+        server.behave = hang
+        assert await post(False) == 504
+        assert 25 < await used() < 100
+
+
+async def test_a_long_name_of_no_model_is_cut(tmp_path: Path) -> None:
+    async with booked(tmp_path) as (stack, book):
+        found = records(stack)
+        await stack.client.post("/v1/chat/completions", json=chat(model="m" * 100_000))
+        assert found[0].model == "m" * 512, "it would stand in logs and traces, and in memory"
+        assert (await book.new(1))[0]["model"] == "m" * 512
 
 
 async def test_none_is_lost_when_the_gateway_stops(tmp_path: Path) -> None:

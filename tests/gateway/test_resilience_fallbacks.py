@@ -172,6 +172,20 @@ async def test_of_its_replicas_only_those_that_can() -> None:
     assert (short.served, long.served) == (0, 10)
 
 
+async def test_one_that_cannot_is_nobody_to_try_again_with() -> None:
+    """Retries for it would find nobody, again and again, and use up everybody's budget."""
+    short, long = Able(context_length=1000), Able(context_length=8000)
+    routes = {"smart": Route(fallbacks=("echo",))}
+    async with running({"echo": [short, long]}, routes=routes) as stack:
+        found = records(stack)
+        answer = await ask(stack, "break", model="smart", max_tokens=3000)
+        assert answer.status_code == 502
+        assert answer.json()["error"]["code"] == "upstream_failed", "the answer of the one that can"
+        assert [record.attempts for record in found] == [1]
+        assert await figures(stack, "opsgpt_retries_total") == {}
+    assert (short.served, long.served) == (0, 1)
+
+
 async def test_a_worker_in_fastchat_s_protocol_is_told_its_own_name() -> None:
     worker = FastChatWorker()
     routes = {"smart": Route(fallbacks=("echo",))}

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from dev_opsgpt.controller.options import AttachedServer
 from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.protocol.openai import ChatRequest
 from dev_opsgpt.worker.engine import Delta
 from tests.support.engines import ScriptedEngine
 from tests.support.stack import SECRET, Stack, running
-from tests.support.upstream import ask, chat, figures, quiet, records
+from tests.support.upstream import Call, Upstream, ask, chat, figures, quiet, records, until
 
 BUSY = 2
 """Requests that a worker with one slot is given."""
@@ -72,6 +73,29 @@ async def test_all_that_wait_are_served() -> None:
         assert {record.attempts for record in found} == {1}
         await quiet(stack)
         assert await depth(stack) == 0
+
+
+@pytest.mark.parametrize("limited", [False, True])
+async def test_an_attached_server_gets_no_more_than_it_runs(limited: bool) -> None:
+    """Where somebody has said how many that is."""
+    gate = asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        await gate.wait()
+        await call.say()
+
+    server = Upstream(waits)
+    await server.start()
+    attached = AttachedServer("echo", server.url, limit=2, limited=limited)
+    controller = {"attached": (attached,), "probe_interval": 0.2}
+    async with running({}, controller=controller) as stack:
+        await stack.expect(1)
+        asked = [asyncio.create_task(ask(stack)) for _ in range(10)]
+        await until(lambda: server.at_work == (3 if limited else 10))
+        await waiting(stack, 7 if limited else 0)
+        gate.set()
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    await server.stop()
 
 
 async def make_key(stack: Stack, priority: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
+import pytest
 
 from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.protocol.errors import InternalError
@@ -25,11 +26,13 @@ from tests.support.upstream import (
     attached,
     chat,
     figures,
+    hang,
     quiet,
     records,
     refuses,
     reset,
     says,
+    until,
 )
 
 # Turns show which replica is asked first; a breaker that never opens leaves it in the turns.
@@ -62,13 +65,23 @@ async def is_no_http(call: Call) -> None:
     call.writer.write(b"SSH-2.0-OpenSSH\r\n")
 
 
+async def says_too_much(call: Call) -> None:
+    """An answer of no content, and content."""
+    call.writer.write(b"HTTP/1.1 204 X\r\ncontent-length: 4\r\n\r\nmore")
+
+
 FAILS: dict[str, Behaviour] = {
     "reset": reset,
     "closed": closes_quietly,
     "no http": is_no_http,
+    "too much": says_too_much,
+    "no status": refuses(600),
+    "redirect": refuses(307, location="/elsewhere"),
     "404": refuses(404),
     "429": refuses(429, retry_after="7"),
     "500": refuses(500),
+    "501": refuses(501),
+    "529": refuses(529),
     "502": refuses(502),
     "503": refuses(503),
     "504": refuses(504),
@@ -174,6 +187,21 @@ async def test_no_storm_of_retries() -> None:
         assert 200 + 20 <= asked <= 200 + 20 + 10 * (1 + seconds)
         retries = await figures(stack, "opsgpt_retries_total")
         assert retries == {'{model="echo"}': asked - 200}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_all_that_one_had_at_work_when_it_died_is_done_by_another(stream: bool) -> None:
+    dies, lives = Upstream(hang), Upstream()
+    async with attached([dies, lives], retry_budget=0.0, **IN_TURN) as stack:
+        found = records(stack)
+        asked = [asyncio.create_task(ask(stack, stream=stream)) for _ in range(100)]
+        await until(lambda: dies.at_work == 50)
+        await dies.stop()
+        answers = await asyncio.gather(*asked)
+        assert [answer.status_code for answer in answers] == [200] * 100
+        assert sum(record.attempts for record in found) == 150
+        await quiet(stack)
+        await dies.start()
 
 
 class Failing(ScriptedEngine):

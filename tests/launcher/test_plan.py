@@ -16,6 +16,7 @@ from dev_opsgpt.launcher.plan import (
     gateway_index,
     make_plan,
 )
+from dev_opsgpt.launcher.roles import controller_options
 
 
 def settings(**keys: Any) -> Settings:
@@ -128,6 +129,18 @@ def test_attached_server_is_listed_and_starts_nothing() -> None:
     found = plan(FSCHAT_MODEL_WORKERS=workers)
     assert [model.name for model in found.attached] == ["far"]
     assert "far" not in names(found)
+
+
+def test_an_attached_server_is_limited_by_its_own_entry_only() -> None:
+    far = {"openai_server": "http://10.0.0.5:8000/v1"}
+    workers = {
+        "default": {"limit_worker_concurrency": 3},
+        "far": far,
+        "near": far | {"limit_worker_concurrency": 8},
+    }
+    found = controller_options(settings(FSCHAT_MODEL_WORKERS=workers)).attached
+    limits = {server.model: (server.limit, server.limited) for server in found}
+    assert limits == {"far": (3, False), "near": (8, True)}
 
 
 def test_no_register_is_told() -> None:

@@ -135,6 +135,9 @@ async def test_nobody_listens() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", ConnectionBroken),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", ConnectionBroken),
         (b"SSH-2.0-OpenSSH_9.2\r\n", BadResponse),
+        (b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nab", BadResponse),
+        (b"HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nok", BadResponse),
+        (b"HTTP/1.1 999 X\r\nContent-Length: 2\r\n\r\nok", BadResponse),
         (b"HTTP/1.1 200 OK\r\n" + b"name: value\r\n" * 20_000 + b"\r\n", BadResponse),
     ],
 )
@@ -142,6 +145,32 @@ async def test_broken_answers_are_errors(data: bytes, error: type[Exception]) ->
     async with peer(raw(data, close=True)) as (_, origin), Client() as client:
         with pytest.raises(error):
             await get(client, origin)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"more than it said",
+        b"HTTP/1.1 418 X\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 100 X\r\n\r\n",
+        b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nab",
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_what_follows_an_answer_is_none_of_it(more: bytes, chunked: bool) -> None:
+    """It comes in the same packet; the connection is of no use any more."""
+    framing = b"Content-Length: 2\r\n\r\nok"
+    if chunked:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\n" + framing + more
+    async with peer(raw(answer)) as (server, origin), Client() as client:
+        for number in (1, 2):
+            async with asyncio.timeout(5):
+                response = await client.send(origin, origin.head("POST", "/", {}))
+                pieces: list[bytes] = []
+                await response.pipe(pieces.append)
+            assert (response.status, b"".join(pieces)) == (200, b"ok")
+            assert server.connections == number
 
 
 async def test_what_arrived_before_the_break_is_given_first() -> None:

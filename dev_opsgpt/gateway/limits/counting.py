@@ -108,6 +108,10 @@ class CountedLimits:
         finally:
             table.release(key.number)
 
+    def forgot(self) -> bool:
+        """See ``Limits``."""
+        return False
+
     async def close(self) -> None:
         """See ``Limits``."""
         self._table.close()

@@ -100,6 +100,11 @@ class Limits(Protocol):
         ``at``; the higher of it and of what was counted holds."""
         ...
 
+    def forgot(self) -> bool:
+        """Whether what was counted may have been lost since the last call, so that ``spent`` is to
+        be called for the keys with a budget."""
+        ...
+
     async def close(self) -> None:
         """Lets go of what is held. Nothing may be called after it."""
         ...

@@ -69,6 +69,7 @@ class RedisLimits:
         self._wall = wall
         self._local = LocalLimits(clock=clock, wall=wall)
         self._away = False
+        self._forgetful = False
         self._process = secrets.token_hex(8)
         self._count = 0
         self._live: dict[str, Key] = {}
@@ -138,6 +139,11 @@ class RedisLimits:
                 name = self._spent_name(key, at)
                 await self._ask(self._spent([name], [amount, self._kept(key, at)]))
 
+    def forgot(self) -> bool:
+        """See ``Limits``."""
+        forgot, self._forgetful = self._forgetful, False
+        return forgot
+
     async def close(self) -> None:
         """Tells Redis what is over, and lets go of it."""
         for task in self._tasks:
@@ -202,10 +208,13 @@ class RedisLimits:
 
     async def _look(self) -> None:
         with contextlib.suppress(RedisError, OSError):
+            # Each of those from before would tell that it is away once more.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
             # One that may only be read is of no use either.
             await self._redis.set(f"{self._prefix}:probe", 1, ex=60)
             log.info("Redis is back")
             self._away = False
+            self._forgetful = True
             self._something_over.set()
 
     async def _settle_some(self) -> None:

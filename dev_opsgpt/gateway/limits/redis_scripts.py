@@ -13,6 +13,11 @@ local bucket = math.floor(milliseconds / 100)
 
 -- The last minute's total.
 local function used(counts, order)
+  local newest = redis.call('LINDEX', order, -1)
+  if newest and tonumber(newest) >= bucket + 600 then
+    -- The clock was set back: what was counted would stay until it is there again.
+    redis.call('DEL', counts, order)
+  end
   local oldest = redis.call('LINDEX', order, 0)
   while oldest and tonumber(oldest) <= bucket - 600 do
     local gone = redis.call('HGET', counts, oldest) or 0
@@ -71,6 +76,8 @@ if rpm then requests = used(KEYS[1], KEYS[2]) end
 if tpm then tokens = used(KEYS[3], KEYS[4]) end
 if concurrent then
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', milliseconds)
+  -- By a clock that was set back since.
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '(' .. (milliseconds + ARGV[7]), '+inf')
   in_flight = redis.call('ZCARD', KEYS[5])
 end
 if budget then spent = tonumber(redis.call('GET', KEYS[6]) or 0) end

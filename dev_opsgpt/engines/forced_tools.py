@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dev_opsgpt.engines.asked_schema import require_end
 from dev_opsgpt.engines.text_reader import TextReader
 from dev_opsgpt.protocol.errors import InternalError, InvalidRequest
 from dev_opsgpt.protocol.openai import ChatRequest, Tool
@@ -60,13 +61,14 @@ def call_schema(tools: Places, *, key: str = "arguments") -> dict[str, Any]:
 
 def parameters_of(tool: Tool, path: str, root: str = "#") -> dict[str, Any]:
     """The schema of a tool's arguments, to stand at ``root`` of another. Raises ``InvalidRequest``
-    for one that is not an object's."""
+    for one that is not an object's, or that no text can end by."""
     given = tool.function.parameters
     if not given:
         return _NO_PARAMETERS
+    where = f"{path}.function.parameters"
     if given.get("type", "object") != "object":
-        where = f"{path}.function.parameters"
         raise InvalidRequest(f"'{where}' must be a schema of type 'object'.", param=where)
+    require_end({**given, "type": "object"}, where)
     moved: dict[str, Any] = _moved(given, root)
     return {"type": "object", **{k: v for k, v in moved.items() if k not in ("$id", "$schema")}}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from dev_opsgpt.engines.asked_schema import answer_schema
 from dev_opsgpt.engines.forced_tools import CallReader, Places, call_schema, places_of
 from dev_opsgpt.engines.json_or_calls import JsonOrCalls
 from dev_opsgpt.engines.llama_cpp_images import ImageReader
@@ -166,8 +167,7 @@ class ChatPlanner:
             await self._schemas.require(schema, f"{pair[1]}.function.parameters")
 
     async def _json(self, request: ChatRequest, images: list[str] | None) -> Plan:
-        form = request.response_format.json_schema if request.response_format else None
-        schema: dict[str, Any] = {"type": "object"} if form is None else form.schema_
+        schema = answer_schema(request)
         tools = places_of(request)
         if tools:
             return await self._json_or_calls(request, images, schema, tools)

@@ -47,6 +47,8 @@ _SAME = {
 }
 # llama.cpp's seeds have 32 bits, and the last of them means "random".
 _SEEDS = 2**32 - 1
+# Its numbers of tokens have 31.
+_MOST_TOKENS = 2**31 - 1
 
 
 def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def sampling(
         asked["repeat_penalty"] = request.repetition_penalty
     limit = limit_of(request)
     if limit is not None:
-        asked["max_tokens"] = limit
+        asked["max_tokens"] = min(limit, _MOST_TOKENS)
     found = {**defaults, **asked}
     found.pop("stop", None)
     if "seed" in found:

@@ -18,6 +18,8 @@ MAX_STOPS = 16
 MAX_STOP_TOKENS = 64
 # Prompts times answers of one request: each is a sequence of its own.
 MAX_SEQUENCES = 1024
+# Of one request for embeddings, as at OpenAI.
+MAX_INPUTS = 2048
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -311,14 +313,20 @@ class EmbeddingRequest(Wire):
     model: Annotated[str, Field(min_length=1)]
     input: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=2048)]
+        | Annotated[list[str], Field(min_length=1)]
         | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=2048)]
+        | Annotated[list[TokenIds], Field(min_length=1)]
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     prompt_name: Annotated[str, Field(min_length=1)] | None = None
     user: str | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "EmbeddingRequest":
+        if len(self.inputs) > MAX_INPUTS:
+            raise conflict("input", f"holds more than {MAX_INPUTS} inputs")
+        return self
 
     @property
     def inputs(self) -> list[str] | list[list[int]]:

@@ -164,6 +164,11 @@ async def test_completions_refused(
     assert error.value.param == param
 
 
+async def test_any_number_of_tokens_may_be_asked_for(engine: LlamaCppEngine) -> None:
+    answer = await finish(engine, max_tokens=2**70, logit_bias={"258": 100})
+    assert answer.finish == "stop"
+
+
 async def test_chats_refused(engine: LlamaCppEngine) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
     with pytest.raises(Unsupported) as error:

@@ -180,6 +180,18 @@ def test_prompts_times_answers_are_bounded() -> None:
     assert len(parse(CompletionRequest, body).prompts) == 8
 
 
+@pytest.mark.parametrize("one", ["x", [1, 2]])
+def test_inputs_are_bounded(one: Any) -> None:
+    for count in (2048, 2049):
+        body = json.dumps({"model": "m", "input": [one] * count}).encode()
+        if count == 2048:
+            assert len(parse(EmbeddingRequest, body).inputs) == count
+        else:
+            with pytest.raises(InvalidRequest, match="more than 2048") as error:
+                parse(EmbeddingRequest, body)
+            assert error.value.param == "input"
+
+
 def test_derived_values() -> None:
     request = chat(max_tokens=5, max_completion_tokens=7, stop="x", n=3)
     assert (request.limit, request.stops, request.choices) == (7, ["x"], 3)

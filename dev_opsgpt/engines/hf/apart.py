@@ -13,7 +13,7 @@ from dev_opsgpt.engines.hf.parameters import takes
 from dev_opsgpt.engines.hf.running import Running
 from dev_opsgpt.engines.hf.scheduler import Work
 
-CACHES = ("cache", "past_key_values", "cache_params")
+CACHES = ("cache", "past_key_values", "cache_params", "mems")
 """What models call what they keep: transformers' name of today, and those of older code."""
 
 

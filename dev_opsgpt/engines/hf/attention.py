@@ -31,11 +31,13 @@ class StoreAttention:
         self.store = KeyValueStore()
         self._layout: Layout | None = None
         self._seen: dict[torch.device, Visibility] = {}
+        self._called: set[int] = set()
 
     def begin(self, layout: Layout | None) -> None:
         """The step that the calls from now on belong to; None after the last."""
         self._layout = layout
         self._seen.clear()
+        self._called.clear()
 
     def __call__(
         self,
@@ -55,6 +57,10 @@ class StoreAttention:
         if attention_mask is not None or not plain(more):
             raise NotImplementedError("attention that is more than causal")
         layer: int = module.layer_idx  # type: ignore[assignment]
+        if layer in self._called:
+            # A loop over layers: each turn has keys of its own, and the store one place for them.
+            raise NotImplementedError("a layer that is called twice")
+        self._called.add(layer)
         seen = self._visibility(key)
         self.store.write(layer, key, value, seen.slots, sliding_window)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _CHANGING_ROPES = {"dynamic", "longrope"}
 """Rotations that depend on the longest sequence of a batch."""
+_CHOOSING_LAYERS = {"indexed_attention", "compressed_sparse_attention"}
+"""Attention to the keys with the best scores (DeepSeek V3.2 and V4, GLM 5). Scores below 0 count as
+0, so some are equal, and which of those are taken depends on how many keys there are."""
 _TOLERANCES = {torch.float32: 2e-3, torch.float64: 2e-3}
 _TOLERANCE = 0.15
 """Relative, for 16 bits and less; what mixes sequences or places differs by far more."""
@@ -80,10 +83,14 @@ def _ruled_out(loaded: LoadedModel) -> str | None:
         return "its attention cannot be replaced"
     if not takes(model.forward, "position_ids"):
         return "it does not take positions"
-    layers = set(getattr(config, "layer_types", None) or ())
-    if layers - _KNOWN_LAYERS:
-        return f"it has layers of type {', '.join(sorted(layers - _KNOWN_LAYERS))}"
+    unknown = _layer_types(config) - _KNOWN_LAYERS
+    if unknown:
+        return f"it has layers of type {', '.join(sorted(unknown))}"
     return _changes_late(loaded)
+
+
+def _layer_types(config: Any) -> set[str]:
+    return set(getattr(config, "layer_types", None) or ())
 
 
 def _changes_late(loaded: LoadedModel) -> str | None:
@@ -91,6 +98,9 @@ def _changes_late(loaded: LoadedModel) -> str | None:
     config = loaded.model.config.get_text_config(decoder=True)
     if getattr(config, "attention_chunk_size", None):
         return "its attention is chunked"
+    chosen = getattr(config, "index_topk", None) or 0
+    if chosen < loaded.context_length and _CHOOSING_LAYERS.intersection(_layer_types(config)):
+        return "its attention chooses among keys"
     if any(rope in _CHANGING_ROPES for rope in _ropes(config)) and loaded.context_length > (
         _original_context(config)
     ):

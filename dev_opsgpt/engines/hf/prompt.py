@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from dev_opsgpt.engines.asked_schema import answer_schema
 from dev_opsgpt.engines.call_grammar import HeldCalls
 from dev_opsgpt.engines.forced_tools import (
     CallReader,
@@ -112,8 +113,7 @@ def _head(form: Form, begun: str, tool: Tool) -> str:
 def _json(
     request: ChatRequest, template: ChatTemplate, options: dict[str, Any], stops: list[str]
 ) -> Prompt:
-    form = request.response_format.json_schema if request.response_format else None
-    schema = {"type": "object"} if form is None else form.schema_
+    schema = answer_schema(request)
     text = _without_reasoning(request, template, options)
     tools = places_of(request)
     if not tools or template.form is PLAIN:

@@ -134,14 +134,28 @@ def qwen3_next() -> Any:
     )  # fmt: skip
 
 
+def deepseek_v32(index_topk: int = 48) -> Any:
+    """Sees all of a trial's tokens, and of many the best. One head scores them, and half of its
+    scores are 0: equal."""
+    return _made(
+        hf.DeepseekV32Config(
+            **{**_COMMON, "num_key_value_heads": 4}, index_n_heads=1, index_head_dim=16,
+            index_topk=index_topk, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8,
+            qk_rope_head_dim=8, v_head_dim=8, moe_intermediate_size=16, n_routed_experts=4,
+            num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
+        )
+    )  # fmt: skip
+
+
 BATCHED: dict[str, Callable[[], Any]] = {
     one.__name__: one for one in (llama, qwen2, qwen3, mistral, gemma2, gemma3, gpt_oss, gpt2)
 }
 APART: dict[str, Callable[[], Any]] = {
-    one.__name__: one for one in (bloom, mamba, mamba2, bamba, recurrent_gemma, qwen3_next)
+    one.__name__: one
+    for one in (bloom, mamba, mamba2, bamba, recurrent_gemma, qwen3_next, deepseek_v32)
 }
 ALL = BATCHED | APART
-WHOLE = {"mamba", "recurrent_gemma"}
+WHOLE = {"mamba", "recurrent_gemma", "deepseek_v32"}
 """Those that cannot go on from inside of a prompt."""
 
 

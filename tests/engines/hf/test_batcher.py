@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from numpy.typing import NDArray
 
 from dev_opsgpt.engines.hf.batcher import StepBatcher
@@ -116,6 +117,21 @@ async def test_a_prompt_of_one_token_begins_with_nothing_of_others() -> None:
         for _ in range(2):
             assert ids(await answer(batcher, [5], greedy(6))) == expected
             await answer(batcher, [7, 8, 9], greedy(3))
+
+
+async def test_xlnet_keeps_what_its_generate_keeps() -> None:
+    """Its memories are named otherwise, and what it says with them is not what it says without."""
+    config = hf.XLNetConfig(
+        vocab_size=tiny.VOCABULARY, d_model=32, n_layer=2, n_head=4, d_inner=48,
+        initializer_range=0.3, pad_token_id=0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    model = tiny._made(config)
+    prompts = [some(random.Random(n), 40, 60) for n in range(3)]
+    async with started(model) as batcher:
+        assert batcher._runner.one_at_a_time
+        answers = await asyncio.gather(*(answer(batcher, one, greedy(25)) for one in prompts))
+    for prompt, found in zip(prompts, answers, strict=True):
+        assert ids(found) == tiny.generate(model, prompt, 25)[0]
 
 
 @pytest.mark.parametrize("name", tiny.APART)

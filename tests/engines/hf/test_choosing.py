@@ -95,6 +95,24 @@ def test_a_rotation_that_changes_keeps_prompts_whole() -> None:
     assert chosen(model).whole_prompts
 
 
+@pytest.mark.parametrize("index_topk", [48, 256])
+def test_prompts_stay_whole_where_few_keys_are_looked_at(index_topk: int) -> None:
+    runner = chosen(tiny.deepseek_v32(index_topk))
+    assert isinstance(runner, ApartRunner)
+    assert runner.whole_prompts == (index_topk < tiny.CONTEXT)
+    assert not runner.one_at_a_time
+
+
+def test_layers_that_are_gone_through_twice_have_keys_of_their_own() -> None:
+    model = tiny.llama().to(torch.bfloat16)
+    inner = model.model.layers[1].forward
+    # What the second turn changes is lost in the tolerance for 16 bits.
+    model.model.layers[1].forward = lambda x, **more: (
+        inner(x, **more) * 0.999 + inner(x, **more) * 0.001
+    )
+    assert isinstance(chosen(model), ApartRunner)
+
+
 def test_a_token_takes_what_its_keys_and_values_take() -> None:
     runner = chosen(tiny.llama())
     assert runner.bytes_per_token == 2 * 2 * 2 * 8 * 4  # layers, both, heads, width, bytes

@@ -19,7 +19,7 @@ ADMIN = {"authorization": f"Bearer {SECRET}"}
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not await holds():
                 await asyncio.sleep(0.02)
     except TimeoutError:

@@ -55,7 +55,7 @@ async def running(store: KeyStore, limits: Limits, clock: Clock) -> AsyncIterato
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -178,7 +178,7 @@ async def test_what_was_spent_before_counts(
         assert (await limits.used(found)).spent == 0.75
         # Of another machine's gateway.
         spend(store, row.id, clock.now, 0.5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await limits.used(found)).spent < 1.25:
                 await asyncio.sleep(0.01)
         with pytest.raises(QuotaExceeded):

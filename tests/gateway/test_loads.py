@@ -25,7 +25,7 @@ async def ask(stack: Stack, model: str, **fields: Any) -> httpx.Response:
 
 
 async def until(holds: Any, what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await holds():
             await asyncio.sleep(0.02)
 
@@ -186,7 +186,7 @@ async def test_without_room_a_request_waits_and_is_told() -> None:
         assert (await busy).status_code == 200
         assert launcher.loads() == ["a"]
         # Once nobody is at work there, it goes.
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await ask(stack, "b")).status_code != 200:
                 pass
         assert launcher.orders == [("load", "a"), ("unload", "a"), ("load", "b")]

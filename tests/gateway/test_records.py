@@ -30,7 +30,7 @@ class Book:
         """Exactly so many that came since the last look."""
         params = {"after": self._read, "limit": 1000}
         found: list[dict[str, Any]] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(found) < number:
                 await asyncio.sleep(0.05)
                 answer = await self.stack.client.get(

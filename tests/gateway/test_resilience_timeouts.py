@@ -55,14 +55,14 @@ async def test_of_a_whole_request() -> None:
         plain = await ask(stack, "hang")
         assert plain.status_code == 504
         assert plain.json()["error"]["code"] == "request_timeout"
-        await asyncio.wait_for(engine.closed.wait(), 5)
+        await asyncio.wait_for(engine.closed.wait(), 30)
         engine.closed.clear()
 
         streamed = await ask(stack, "hang", stream=True)
         assert streamed.status_code == 200
         assert "hang" in streamed.text
         assert last_error(streamed)["code"] == "request_timeout"
-        await asyncio.wait_for(engine.closed.wait(), 5)
+        await asyncio.wait_for(engine.closed.wait(), 30)
 
         for wanted, seconds in (("0.2", "0.2"), ("1e-1", "0.1"), ("60", "0.5")):
             answer = await in_time(stack, "hang", wanted)

@@ -127,6 +127,6 @@ async def test_child_that_does_not_end_is_ended_with_its_children() -> None:
     pid = int(await process.stdout.readline())
     ours.close()
     assert await process.wait() == -signal.SIGKILL
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while alive(pid):
             await asyncio.sleep(0.02)

@@ -135,7 +135,7 @@ async def stage(tmp_path: Path) -> Any:
 
 
 async def gone(stage: Cast, *models: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while list(models) not in stage.ended:
             await asyncio.sleep(0.01)
 
@@ -223,7 +223,7 @@ async def test_online_model_leaves_its_process_to_the_others(stage: Cast) -> Non
     (x,), (y,) = stage.serving("x"), stage.serving("y")
     stage.values["ONLINE_LLM_MODEL"]["x"] = {"provider": "Q"}
     assert await stage.reload() == ["x: replaced"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not stage.released:
             await asyncio.sleep(0.01)
     assert stage.released == [f"http://127.0.0.1:{x}"]

@@ -51,7 +51,7 @@ class Stack:
 
     async def expect(self, replicas: int, name: str = "echo") -> None:
         """Waits until the gateway sees so many replicas of a model."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await self.client.get("/health")).json()["models"].get(name, 0) != replicas:
                 await asyncio.sleep(0.02)
 

@@ -242,7 +242,7 @@ async def figures(stack: Stack, name: str) -> dict[str, float]:
 
 async def quiet(stack: Stack) -> None:
     """Waits until the gateway has nothing in flight and nobody waiting."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while any(
             [
                 *(await figures(stack, "opsgpt_requests_in_flight")).values(),
@@ -252,7 +252,7 @@ async def quiet(stack: Stack) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     """Waits until something holds. Raises ``TimeoutError``."""
     async with asyncio.timeout(seconds):
         while not holds():

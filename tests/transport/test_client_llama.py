@@ -22,4 +22,4 @@ async def test_closing_the_client_wakes_who_waits() -> None:
         await asyncio.sleep(0.05)
         client.close()
         with pytest.raises(ConnectionBroken):
-            await asyncio.wait_for(waiting, 2)
+            await asyncio.wait_for(waiting, 30)

@@ -140,7 +140,7 @@ async def test_a_client_that_leaves_frees_its_slot(worker: Worker, admission: Ad
     async with worker.client.stream("POST", GENERATE, json=chat("hang")) as answer:
         async for _ in answer.aiter_raw():
             break
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await worker.engine.closed.wait()
         assert await admission.drained(5)
 

@@ -151,7 +151,7 @@ async def test_load_is_vllm_s_own(make: Make) -> None:
         [worker] = stack.workers
         async with httpx.AsyncClient(base_url=worker.address, headers=AUTH) as client:
             busy = [asyncio.create_task(say(stack, "slow " * 40, stream=True)) for _ in range(2)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (health := (await client.get("/health")).json())["running"] < 2:
                     await asyncio.sleep(0.02)
                 status = (await client.post("/worker_get_status", json={})).json()
@@ -181,7 +181,7 @@ async def test_others_are_asked_when_one_dies(make: Make) -> None:
         os.kill((await who(stack))["pid"], signal.SIGKILL)
         for _ in range(10):
             assert (await say(stack, "a b")).status_code == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 after = {row["direct_salt"] for row in (await rows(stack))["workers"]}
                 if len(after) == 2 and after != before:
@@ -269,7 +269,7 @@ async def test_kill_9_of_the_guardian_is_a_death_like_others(make: Make) -> None
         held = group(told["group"])
         os.kill(told["group"], signal.SIGKILL)
         assert await asyncio.to_thread(gone, held, 10)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (await say(stack, "a")).status_code != 200:
                 await asyncio.sleep(0.05)
 

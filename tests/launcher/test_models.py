@@ -20,7 +20,7 @@ from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.replacing import Replacing
 from dev_opsgpt.launcher.unit import State, Unit
 from dev_opsgpt.launcher.units import Units
-from tests.launcher.stack import free_ports
+from tests.support.ports import free_ports
 
 
 class Life:
@@ -69,7 +69,8 @@ class Cast:
     """Settings, units and models, and what has happened to them."""
 
     def __init__(self, folder: Path) -> None:
-        (self.port,) = free_ports(1)
+        # The others are for the models that count on from it.
+        self.port, *_ = free_ports(10)
         self.lives: list[Life] = []
         self.ended: list[list[str]] = []
         self.released: list[str] = []

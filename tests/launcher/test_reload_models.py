@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.launcher.stack import PATIENCE, Answer, Place, Service, free_ports, until
+from tests.launcher.stack import PATIENCE, Answer, Place, Service, until
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 

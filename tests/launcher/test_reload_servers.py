@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.launcher.stack import Answer, Place, Service, alive, free_ports, until
+from tests.launcher.stack import Answer, Place, Service, alive, until
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,35 +14,15 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_ports
 from tests.support.processes import Process, gone
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the cluster's secret, for tests"
 AUTH = {"authorization": f"Bearer {SECRET}"}
 GGUF = "tiny-chat.gguf"
-# Below what Linux gives to outgoing connections (32768 and up): else one of these could sit on the
-# port of a process that is about to be started again.
-PORTS = range(22_000, 32_000)
 STOP_TIMEOUT = 40.0
 _OURS = ("OPSGPT", "MODEL_", "MMPROJ_PATH", "LLM_BASE_URL")
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` neighbouring ports that nobody uses."""
-    while True:
-        first = random.randrange(PORTS.start, PORTS.stop - count)
-        if all(_free(port) for port in range(first, first + count)):
-            return first
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Service:
@@ -64,7 +42,7 @@ class Service:
         environ: dict[str, str] | None = None,
         **fields: Any,
     ) -> None:
-        self.port = free_ports(10)
+        self.port = free_ports(10)[0]
         self._base = f"http://{host}"
         self.gateway = f"{self._base}:{self.port}"
         self.controller = f"{self._base}:{self.port + 1}"

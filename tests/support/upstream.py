@@ -13,6 +13,7 @@ import httpx
 
 from dev_opsgpt.controller.options import AttachedServer
 from dev_opsgpt.protocol.record import Record
+from tests.support.ports import free_ports
 from tests.support.stack import Stack, running
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
@@ -148,8 +149,8 @@ class Upstream:
 
     async def start(self) -> None:
         """Listens; again on the same port after ``stop``."""
+        self.port = self.port or free_ports(1)[0]
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Listens no more, and closes what is open."""

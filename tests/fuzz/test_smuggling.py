@@ -322,7 +322,7 @@ GOES_ON = {
 }
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, derandomize=True, database=None)
 @given(
     headers=st.fixed_dictionaries(
         {},

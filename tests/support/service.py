@@ -142,17 +142,17 @@ class Service:
 
     def replicas(self, model: str = "tiny-chat") -> int:
         """How many replicas the gateway chooses from."""
-        found: int = httpx.get(f"{self.gateway}/health").json()["models"].get(model, 0)
+        found: int = httpx.get(f"{self.gateway}/health", timeout=20).json()["models"].get(model, 0)
         return found
 
     def health(self, number: int = 0) -> dict[str, Any]:
         """What a worker says of itself; 0 is the first."""
-        found: dict[str, Any] = httpx.get(f"{self.worker(number)}/health").json()
+        found: dict[str, Any] = httpx.get(f"{self.worker(number)}/health", timeout=20).json()
         return found
 
     def workers(self) -> list[dict[str, Any]]:
         """The controller's table."""
-        answer = httpx.get(f"{self.controller}/list_workers", headers=AUTH)
+        answer = httpx.get(f"{self.controller}/list_workers", headers=AUTH, timeout=20)
         found: list[dict[str, Any]] = answer.json()["workers"]
         return found
 
@@ -164,7 +164,7 @@ class Service:
         assert answer.json()["code"] == 200, answer.text
 
     async def expect(
-        self, replicas: int, model: str = "tiny-chat", *, seconds: float = 30.0
+        self, replicas: int, model: str = "tiny-chat", *, seconds: float = 60.0
     ) -> float:
         """Waits until the gateway sees so many replicas of a model; the seconds it took."""
         return await until(lambda: self.replicas(model) == replicas, seconds)

@@ -152,7 +152,7 @@ async def test_many_changes_come_as_few_lines(controller: Any) -> None:
 
 async def test_pings_and_expiry(controller: Any) -> None:
     api: Api = await controller(sweep_interval=0.05)
-    await api.register(A, "m", beat_interval=0.05)
+    await api.register(A, "m", beat_interval=0.5)
     async with api.lines("GET", "/watch") as lines:
         assert (await lines.next())["workers"]
         assert (await lines.told())["remove"] == [{"address": A, "reason": "expired"}]

@@ -270,7 +270,7 @@ async def test_twenty_requests_over_four_slots(engine: LlamaCppEngine) -> None:
     assert 1 <= busiest <= 4
 
 
-async def _idle(engine: LlamaCppEngine, within: float = 5) -> int:
+async def _idle(engine: LlamaCppEngine, within: float = 30) -> int:
     """Waits until no slot is at work; gives the most tokens of a prompt seen to be read."""
     most = 0
     async with asyncio.timeout(within):
@@ -308,7 +308,7 @@ async def test_hanging_up_during_a_long_prompt_frees_the_slot(tmp_path: Path) ->
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await _idle(engine, within=20) < 2000
+        assert await _idle(engine) < 2000
     finally:
         await engine.stop()
 

@@ -219,6 +219,7 @@ async def test_pipelined_requests_are_answered_in_their_order(served: Fixture) -
         + post("/hot", b"6", "authorization: wrong")
         + post("/hot", b"7")
     )
+    await until(lambda: served.hot.asked)
     await asyncio.sleep(0.05)
     assert len(served.hot.asked) == 1, "the others wait for the first"
     served.hot.go.set()
@@ -456,9 +457,9 @@ async def test_a_client_that_reads_nothing_stops_the_flood(served: Fixture) -> N
     client = await served.connect()
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await client.send(post("/hot", b"", "do: flood"))
-    seen = -1
+    seen = 0
     async with asyncio.timeout(30):
-        while served.hot.written != seen:
+        while not seen or served.hot.written != seen:
             seen = served.hot.written
             await asyncio.sleep(0.1)
     assert 0 < seen < 16 << 20, "what sockets hold, and a little more"
@@ -501,7 +502,7 @@ async def test_a_server_that_stops_answers_who_is_there(served: Fixture) -> None
     assert (await idle.answer()).body == b"0"
     await running.send(post("/hot", b"1", "do: late"))
     await waiting.send(post("/hot", b"2", "do: late") + post("/hot", b"3"))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(served.hot.asked) == 3)
     stopping = asyncio.create_task(served.server.stop())
     assert await idle.closed()
     served.hot.go.set()

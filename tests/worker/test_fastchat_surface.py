@@ -129,6 +129,9 @@ async def test_broken_bodies_are_answered_in_fastchats_form(
 async def test_who_waits_hears_something(worker: Worker, admission: Admission) -> None:
     async with admission.slot(), admission.slot():
         task = asyncio.create_task(worker.frames(**chat("at last")))
+        async with asyncio.timeout(30):
+            while not admission.waiting:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
     frames = await task
     assert len(frames) > 2

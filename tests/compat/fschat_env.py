@@ -318,7 +318,7 @@ def start_service(
     method: str = "GET",
     port: int | None = None,
     environ: Mapping[str, str] | None = None,
-    patience: float = 60.0,
+    patience: float = 120.0,
     listening: str = LISTENING,
 ) -> Service:
     """Start `python *command(url, port)` and wait until `probe` answers 200.
@@ -387,7 +387,7 @@ def _wait_until_answering(
     raise FschatError(f"{service.name} did not answer within {patience} s\n{_tail(service.log)}")
 
 
-def wait_for_model(controller_url: str, model: str, patience: float = 30.0) -> None:
+def wait_for_model(controller_url: str, model: str, patience: float = 60.0) -> None:
     """Wait until a controller, fschat's or one that speaks like it, lists `model`."""
     deadline = time.monotonic() + patience
     while True:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from dev_opsgpt.gateway.routes import Route
 from tests.support.engines import ScriptedEngine
@@ -71,6 +70,27 @@ def usage_in(answer: httpx.Response) -> list[Any]:
     ]
 
 
+async def leaves(stack: Stack, stream: bool, headers: dict[str, str]) -> None:
+    """A client that hangs up on an answer that does not end, once the engine is at work."""
+    url, body = "/v1/chat/completions", chat("hang", stream=stream)
+    await at_work(stack, 0)
+    if stream:
+        async with stack.client.stream("POST", url, json=body, headers=headers) as answer:
+            await anext(line async for line in answer.aiter_lines() if "hang" in line)
+        return
+    asked = asyncio.create_task(stack.client.post(url, json=body, headers=headers))
+    await at_work(stack, 1)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+
+
+async def at_work(stack: Stack, number: int) -> None:
+    """Waits until so many requests are with an engine."""
+    async with asyncio.timeout(30):
+        while sum(worker._engine.active for worker in stack.workers) != number:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+
+
 async def test_every_ending(tmp_path: Path) -> None:
     routes = {"echo": PRICED, "named": Route(fallbacks=("echo",))}
     async with booked(tmp_path, routes=routes, max_body_size=100_000) as (stack, book):
@@ -84,7 +104,7 @@ async def test_every_ending(tmp_path: Path) -> None:
             path: str = "/v1/chat/completions",
             *,
             headers: dict[str, str] = key,
-            patience: float = 5.0,
+            patience: float = 60.0,
             wants: dict[str, Any] | None,
             **fields: Any,
         ) -> httpx.Response:
@@ -132,11 +152,10 @@ async def test_every_ending(tmp_path: Path) -> None:
         late = key | {"x-request-timeout": "0.1"}
         timeout = {"error": "request_timeout"}
         await post("hang", headers=late, wants=failed | timeout | {"status": 504})
-        late["x-request-timeout"] = "0.8"
+        late["x-request-timeout"] = "2"
         await post("hang", stream=True, headers=late, wants=timeout | {"status": 200})
         for stream in (False, True):
-            with pytest.raises(httpx.ReadTimeout):
-                await post("hang", stream=stream, patience=0.8, wants=None)
+            await leaves(stack, stream, key)
             await quiet(stack)
             left = {"status": 499, "error": "client_disconnected", "stream": stream}
             expected.append(left | ({} if stream else failed))
@@ -199,7 +218,7 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
     }
     servers = {name: [Upstream(behave)] for name, behave in behaviours.items()}
     database = f"sqlite:///{tmp_path}/usage.db"
-    async with attached(servers, route=PRICED, read_timeout=0.3, database_url=database) as stack:
+    async with attached(servers, route=PRICED, read_timeout=1.0, database_url=database) as stack:
         book = Book(stack)
         endings = (
             ("breaks", 200, "upstream_disconnected", 2),
@@ -242,7 +261,7 @@ async def test_none_is_lost_when_the_gateway_stops(tmp_path: Path) -> None:
             )
             for stream in (False, True)
         ]
-        await asyncio.sleep(0.2)
+        await at_work(stack, 2)
         await stack.gateway.stop()
         await asyncio.gather(*hanging, return_exceptions=True)
     async with running({}, database_url=database) as again:

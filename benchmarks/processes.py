@@ -1,6 +1,7 @@
 """Child processes of a run: started, waited for, weighed, stopped by their id."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -78,10 +79,13 @@ class Process:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A loopback port that nobody uses now, and that the system gives to no outgoing connection
+    before somebody listens there."""
+    while True:
+        port = random.randrange(10_000, 15_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def answers(url: str, contains: str, headers: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
 """Notices that the files of a configuration have changed."""
 
-import asyncio
+from asyncio import sleep
 from pathlib import Path
 
 from dev_opsgpt.config.sources import OVERLAY_FILE
@@ -37,4 +37,4 @@ async def changed(folder: Path, known: Fingerprint) -> None:
         if seen == before != known:
             return
         before = seen
-        await asyncio.sleep(INTERVAL if seen == known else SETTLED)
+        await sleep(INTERVAL if seen == known else SETTLED)

@@ -41,7 +41,7 @@ def plan(url: str, **more: object) -> Plan:
 
 
 async def callers_of(answer: bytes | Stream, **more: object) -> list[Caller]:
-    async with serving(answer) as url, asyncio.timeout(20):
+    async with serving(answer) as url, asyncio.timeout(30):
         callers = await connect(plan(url, **more), never)
         await asyncio.wait([caller.done for caller in callers])
     return callers
@@ -91,7 +91,7 @@ async def test_a_paced_stream_is_timed_from_its_first_token() -> None:
 
 async def test_callers_ask_again() -> None:
     asked = iter([True, True, False])
-    async with serving(stream(mock.events(5), 0)) as url, asyncio.timeout(20):
+    async with serving(stream(mock.events(5), 0)) as url, asyncio.timeout(30):
         (caller,) = await connect(plan(url, concurrent=1), lambda: next(asked))
         await caller.done
     assert len(caller.times) == len(caller.first) == 3
@@ -121,7 +121,7 @@ async def test_a_stream_that_breaks_off_has_failed() -> None:
 
     server = await asyncio.start_server(cut, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         (caller,) = await connect(plan(f"http://127.0.0.1:{port}/", concurrent=1), never)
         await caller.done
     server.close()

@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_figures(policy: str) -> None:
     assert one.figures() != Simulation(SMALL, policy, 8).run().figures()
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     policy=st.sampled_from(sorted(POLICIES)),
     gateways=st.integers(1, 3),

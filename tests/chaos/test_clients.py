@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ async def test_slow_readers_block_nobody_and_fill_no_memory(service: Service) ->
             readers = [
                 await stack.enter_async_context(slow_reader(service, **BULKY)) for _ in range(SLOW)
             ]
-            await until(lambda: running(service) >= SLOW, 10)
+            await until(lambda: running(service) >= SLOW, 60)
             most = 0
             for _ in range(5):
                 await clients.served(5)
@@ -82,7 +83,7 @@ async def test_slow_readers_block_nobody_and_fill_no_memory(service: Service) ->
             assert not any(reader.done() for reader in readers), "they are all still reading"
             grown = worker.rss - before[1]
         await clients.served(10)
-    await until(lambda: running(service) == 0, 10)
+    await until(lambda: running(service) == 0, 60)
     report(
         "slow readers",
         [clients],
@@ -97,7 +98,11 @@ async def test_slow_readers_block_nobody_and_fill_no_memory(service: Service) ->
 async def test_a_client_that_leaves_frees_its_slot(service: Service, stream: bool) -> None:
     await service.expect(1)
     body = chat(tokens=LONGEST, stream=stream)
-    async with httpx.AsyncClient(base_url=service.gateway, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=service.gateway, timeout=120) as client:
+        began = time.monotonic()
+        assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+        whole = time.monotonic() - began
+        await until(lambda: running(service) == 0, 60)
         request = client.build_request("POST", "/v1/chat/completions", json=body)
         if stream:
             answer = await client.send(request, stream=True)
@@ -106,9 +111,9 @@ async def test_a_client_that_leaves_frees_its_slot(service: Service, stream: boo
             await answer.aclose()
         else:
             task = asyncio.create_task(client.send(request))
-            await until(lambda: running(service) == 1, 5)
+            await until(lambda: running(service) == 1, 60)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    freed = await until(lambda: running(service) == 0, 5)
-    print(f"client left (stream={stream}): slot free after {freed:.2f} s")
-    assert freed < 1.5, "the answer would have taken several seconds more"
+    freed = await until(lambda: running(service) == 0, 60)
+    print(f"client left (stream={stream}): slot free after {freed:.2f} s of {whole:.2f}")
+    assert freed < whole / 2, "it was given up, and did not come to its end"

@@ -12,7 +12,7 @@ import pytest
 from dev_opsgpt.launcher.link import ORPHAN_GRACE
 from tests.support.load import ask, chat, load
 from tests.support.processes import gone
-from tests.support.service import serving
+from tests.support.service import serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ async def test_a_killed_launcher_leaves_no_orphan(tmp_path: Path) -> None:
             service.launcher.send(signal.SIGKILL)
             killed = time.monotonic()
             clients.stop()
-            assert await asyncio.to_thread(gone, family, ORPHAN_GRACE + 5)
+            assert await asyncio.to_thread(gone, family, ORPHAN_GRACE + 30)
         print(f"kill -9 launcher: all gone after {time.monotonic() - killed:.1f} s")
         service.wait()
         # The next start finds the ports free and no lock in its way.
@@ -39,7 +39,7 @@ async def test_a_killed_launcher_leaves_no_orphan(tmp_path: Path) -> None:
 
 
 async def test_a_terminated_launcher_lets_answers_in_flight_finish(tmp_path: Path) -> None:
-    with serving(tmp_path) as service:
+    with serving(tmp_path, DRAIN_TIMEOUT=60.0) as service:
         await service.expect(1)
         family = service.children()
         async with httpx.AsyncClient(base_url=service.gateway, timeout=60) as client:
@@ -48,6 +48,7 @@ async def test_a_terminated_launcher_lets_answers_in_flight_finish(tmp_path: Pat
             async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                 lines = answer.aiter_lines()
                 assert "delta" in await anext(lines)
+                await until(lambda: service.health()["running"] == 2, 30)
                 service.launcher.send(signal.SIGTERM)
                 told = time.monotonic()
                 events = [line[6:] async for line in lines if line]

@@ -17,10 +17,11 @@ from tests.support.toxic import Toxic
 
 pytestmark = pytest.mark.slow
 
-# What a user would set for a model whose answers take about a second (docs/resilience.md).
+# What a user would set for a model whose answers take a second or two (docs/resilience.md): none of
+# the replicas that are well takes so long, however busy the machine is.
 GATEWAY = {
-    "read_timeout": 4.0,
-    "routes": {"default": {"first_token_timeout": 2.0}},
+    "read_timeout": 8.0,
+    "routes": {"default": {"first_token_timeout": 4.0}},
     "breaker": {"open_for": 0.5, "open_for_most": 1.0},
 }
 TOKENS = 20
@@ -40,7 +41,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def post(service: Service, path: str, **body: object) -> None:
-    answer = httpx.post(f"{service.controller}{path}", json=body, headers=AUTH)
+    answer = httpx.post(f"{service.controller}{path}", json=body, headers=AUTH, timeout=20)
     assert answer.status_code == 200, answer.text
 
 
@@ -78,7 +79,7 @@ def lost(clients: Load) -> list[object]:
 
 def trusted(service: Service) -> bool:
     """Whether the gateway sends requests to every worker."""
-    page = httpx.get(f"{service.gateway}/metrics", headers=AUTH).text
+    page = httpx.get(f"{service.gateway}/metrics", headers=AUTH, timeout=20).text
     states = [line for line in page.splitlines() if line.startswith("opsgpt_breaker_state{")]
     return len(states) == 4 and not any(float(line.rpartition(" ")[2]) for line in states)
 
@@ -96,7 +97,7 @@ async def trouble(
         proxy.heal()
         healed = time.monotonic()
         await clients.served(12)
-        back = await until(lambda: trusted(service), 10)
+        back = await until(lambda: trusted(service), 60)
     during = [one for one in clients.outcomes if began <= one.began <= healed]
     report(name, [clients], during=len(during), broken=len(clients.bad()), back=back)
     assert lost(clients) == []
@@ -121,4 +122,4 @@ async def test_cut_answers_cost_no_request_that_had_not_begun(service: Service) 
 
 async def test_a_black_hole_costs_no_request_that_had_not_begun(service: Service) -> None:
     async with between(service) as proxy:
-        await trouble(service, proxy, "black hole", proxy.black_hole, 6.0)
+        await trouble(service, proxy, "black hole", proxy.black_hole, 10.0)

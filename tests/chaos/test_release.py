@@ -51,7 +51,7 @@ async def test_a_replaced_model_loses_no_request_in_flight(service: Service) -> 
         before = set(service.children("engine"))
         for old, new in (("tiny-chat", "twin"), ("twin", "tiny-chat")):
             await replace(service, clients, old, new)
-            assert service.replicas(old) == 0
+            await service.expect(0, old)
         await bystanders.served(5)
     report("replace and back", [clients, bystanders])
     assert missed(clients) == []
@@ -68,7 +68,7 @@ async def test_a_stopped_model_finishes_and_can_be_started_again(service: Servic
     ):
         await clients.served(10)
         await service.release("tiny-chat")
-        assert service.replicas() == 0
+        await service.expect(0)
         await service.release("bystander", "tiny-chat", keep=True)
         await service.expect(1)
         await clients.served(20)

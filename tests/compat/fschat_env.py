@@ -21,7 +21,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,8 @@ from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.support.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 # Alone on the command line of pip: its CPU build comes from where pip is configured to look.
@@ -317,7 +318,7 @@ def start_service(
     method: str = "GET",
     port: int | None = None,
     environ: Mapping[str, str] | None = None,
-    patience: float = 60.0,
+    patience: float = 120.0,
     listening: str = LISTENING,
 ) -> Service:
     """Start `python *command(url, port)` and wait until `probe` answers 200.
@@ -330,7 +331,7 @@ def start_service(
     attempts = PORT_ATTEMPTS if port is None else 1
     while True:
         attempts -= 1
-        service = _spawn(environment, logs, name, command, port or free_port(), environ or {})
+        service = _spawn(environment, logs, name, command, port or free_ports(1)[0], environ or {})
         try:
             _wait_until_answering(service, probe, method, patience, listening)
         except FschatError:
@@ -386,7 +387,7 @@ def _wait_until_answering(
     raise FschatError(f"{service.name} did not answer within {patience} s\n{_tail(service.log)}")
 
 
-def wait_for_model(controller_url: str, model: str, patience: float = 30.0) -> None:
+def wait_for_model(controller_url: str, model: str, patience: float = 60.0) -> None:
     """Wait until a controller, fschat's or one that speaks like it, lists `model`."""
     deadline = time.monotonic() + patience
     while True:
@@ -410,14 +411,6 @@ def ask(url: str, body: Any = None, *, method: str = "POST", timeout: float = 30
     except urllib.error.HTTPError as error:
         error.close()
         raise
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _clean_environ(more: Mapping[str, str]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.compat.conftest import ROOT
-from tests.compat.fschat_env import Environment, Service, free_port, run_test_message, start_service
+from tests.compat.fschat_env import Environment, Service, run_test_message, start_service
 from tests.compat.our_parts import HERE, our_controller, our_worker
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -68,12 +69,11 @@ print(json.dumps({{
 @pytest.fixture(scope="module")
 def service(logs: Path) -> Iterator[Service]:
     """Everything that `python start.py` starts, on free ports."""
-    controller, first, example = free_port(), free_port(), free_port()
+    port, controller, example, first = free_ports(4)
 
     def command(url: str, port: int) -> list[str]:
         return [str(ROOT / "start.py")]
 
-    port = free_port()
     environ = {
         "OPSGPT__FSCHAT_OPENAI_API__PORT": str(port),
         "OPSGPT__FSCHAT_CONTROLLER__PORT": str(controller),

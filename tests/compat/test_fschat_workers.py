@@ -47,7 +47,7 @@ def gateway_over(logs: Path, controller: str) -> Iterator[httpx.Client]:
         our_gateway(logs, SECRET, controller) as gateway,
         httpx.Client(base_url=gateway.url, timeout=30, trust_env=False) as client,
     ):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not client.get("/health").json()["models"].get("echo"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -104,7 +104,7 @@ def test_a_worker_outlives_its_controller(light: Environment, logs: Path) -> Non
             time.sleep(1.5)
             port = int(first.url.rsplit(":", 1)[1])
             with our_controller(logs, SECRET, port=port) as second:
-                wait_for_model(second.url, "echo", 20)
+                wait_for_model(second.url, "echo", 60)
                 assert worker.running()
 
 
@@ -124,7 +124,7 @@ def test_a_replica_that_dies_costs_no_request(light: Environment, logs: Path) ->
 
 
 def wait_for_replicas(client: httpx.Client, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while client.get("/health").json()["models"].get("echo") != count:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -149,7 +149,7 @@ def mix(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Mix]:
 
 def wait_until_served(client: httpx.Client) -> None:
     """Our gateway hears of a worker a moment after the controller does."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not client.get("/health").json()["models"].get(MODEL):
         assert time.monotonic() < deadline
         time.sleep(0.05)

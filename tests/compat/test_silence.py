@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 async def worker() -> AsyncIterator[str]:
     """A worker that thinks for some seconds about each word."""
     surface = FastChatSurface(
-        ScriptedEngine(delay=2.5),
+        ScriptedEngine(delay=4.5),
         ["slow"],
         Admission(1),
         MarkedConversation("s"),
@@ -40,9 +40,9 @@ async def worker() -> AsyncIterator[str]:
 async def test_a_slow_answer_arrives_whole(light: Environment, logs: Path, worker: str) -> None:
     controller = await asyncio.to_thread(start_controller, light, logs)
     with controller:
-        # One second here is the hundred that fschat's gateway waits by default.
+        # Three seconds here are the hundred that fschat's gateway waits by default.
         gateway = await asyncio.to_thread(
-            start_gateway, light, logs, controller.url, environ={"FASTCHAT_WORKER_API_TIMEOUT": "1"}
+            start_gateway, light, logs, controller.url, environ={"FASTCHAT_WORKER_API_TIMEOUT": "3"}
         )
         with gateway:
             known = {"worker_name": worker, "check_heart_beat": False}

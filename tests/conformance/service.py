@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "tiny-chat"
@@ -110,7 +111,7 @@ def _start(folder: Path, attempt: int) -> tuple[subprocess.Popen[bytes], Service
     configs = folder / f"configs-{attempt}"
     configs.mkdir()
     names = ("controller", "gateway", "worker", "hf", "provider")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     values = {"model": MODEL, "transformers": TRANSFORMERS, "provided": PROVIDED}
     values |= {"max_body": str(MAX_BODY)}
     (configs / "model_config.py").write_text(MODEL_CONFIG.format(**values, **ports))
@@ -162,11 +163,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        socks = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]

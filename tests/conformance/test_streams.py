@@ -11,18 +11,21 @@ from tests.conformance.ask import QUESTION, says
 from tests.conformance.target import Can, Target
 
 LONG = "Tell me a long story."
+# Of an answer that is cut, in seconds: the first is enough but on a machine that is busy.
+TIMES = ("0.7", "1.4", "2.8", "5.6", "11.2")
 ROUTES = [("/chat/completions", {"messages": says(LONG)}), ("/completions", {"prompt": LONG})]
 
 
-async def events(
-    http: httpx.AsyncClient, path: str, body: dict[str, Any], **more: Any
-) -> list[str]:
+async def events(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[str]:
     """The payloads of the events of a stream."""
-    async with http.stream("POST", path, json=body | {"stream": True}, **more) as answer:
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].split(";")[0] == "text/event-stream"
-        text = (await answer.aread()).decode()
-    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    return events_in(await http.post(path, json=body | {"stream": True}))
+
+
+def events_in(answer: httpx.Response) -> list[str]:
+    """The same, of an answer that is there."""
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].split(";")[0] == "text/event-stream"
+    blocks = [block for block in answer.text.split("\n\n") if block and not block.startswith(":")]
     assert all(block.startswith("data: ") for block in blocks)
     return [block.removeprefix("data: ") for block in blocks]
 
@@ -33,10 +36,19 @@ async def test_the_events_of_a_stream(
 ) -> None:
     if path == "/completions":
         target.need(Can.COMPLETIONS)
-    # So many that those of a model which takes half a millisecond for one come in several pieces.
     body = {"model": target.model, "temperature": 0, "max_tokens": 400, **given}
     if target.end_tokens:
         body["logit_bias"] = target.endless
+    # It comes as it is made, not all at the end. In how many pieces is up to the machine: what a
+    # model makes in half a millisecond is sent together where it is busy, so a few are looked at.
+    pieces: list[int] = []
+    while max(pieces, default=0) < 4:
+        assert len(pieces) < 20, pieces
+        pieces.append(await pieces_of(http, path, body))
+
+
+async def pieces_of(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> int:
+    """In how many pieces the text of an answer comes, of which every event is looked at."""
     *found, done = await events(http, path, body)
     assert done == "[DONE]"
     chunks = [json.loads(event) for event in found]
@@ -45,15 +57,14 @@ async def test_the_events_of_a_stream(
     finishes = [choice["finish_reason"] for choice in choices]
     assert set(finishes[:-1]) == {None}
     assert finishes[-1] in ("length", "stop")
+    if path == "/chat/completions":
+        assert choices[0]["delta"]["role"] == "assistant"
+        assert all("role" not in choice["delta"] for choice in choices[1:])
     texts = [
         choice["text"] if "text" in choice else choice["delta"].get("content") or ""
         for choice in choices
     ]
-    # It comes as it is made, not all at the end.
-    assert sum(bool(text) for text in texts) >= 4
-    if path == "/chat/completions":
-        assert choices[0]["delta"]["role"] == "assistant"
-        assert all("role" not in choice["delta"] for choice in choices[1:])
+    return sum(bool(text) for text in texts)
 
 
 async def test_several_answers_in_one_stream(http: httpx.AsyncClient, target: Target) -> None:
@@ -78,10 +89,17 @@ async def test_an_error_half_way(
     if path == "/completions":
         target.need(Can.COMPLETIONS)
     body = {"model": target.model, "logit_bias": target.endless, "temperature": 0, **given}
-    found = await events(http, path, body, headers={"x-request-timeout": "0.7"})
-    *chunks, last = [json.loads(event) for event in found]  # and no [DONE]
-    assert set(last["error"]) == {"message", "type", "param", "code"}
-    assert last["error"]["code"] == "request_timeout"
+    for seconds in TIMES:
+        sent = body | {"stream": True}
+        answer = await http.post(path, json=sent, headers={"x-request-timeout": seconds})
+        if answer.status_code == 504:
+            continue  # not even its beginning was in time
+        found = events_in(answer)
+        *chunks, last = [json.loads(event) for event in found]  # and no [DONE]
+        assert set(last["error"]) == {"message", "type", "param", "code"}
+        assert last["error"]["code"] == "request_timeout"
+        if len(chunks) > 1:
+            break
     assert len(chunks) > 1
     assert all(choice["finish_reason"] is None for chunk in chunks for choice in chunk["choices"])
 
@@ -90,19 +108,22 @@ async def test_the_openai_client_raises_half_way(
     client: openai.AsyncOpenAI, target: Target
 ) -> None:
     target.need(Can.DEADLINE, Can.LOGIT_BIAS)
-    stream = await client.chat.completions.create(
-        model=target.model,
-        messages=says(LONG),
-        logit_bias=target.endless,
-        stream=True,
-        extra_headers={"x-request-timeout": "0.7"},
-    )
-    pieces = []
+    pieces: list[Any] = []
 
-    async def listen() -> None:
+    async def listen(seconds: str) -> None:
+        stream = await client.chat.completions.create(
+            model=target.model,
+            messages=says(LONG),
+            logit_bias=target.endless,
+            stream=True,
+            extra_headers={"x-request-timeout": seconds},
+        )
         async for chunk in stream:
             pieces.append(chunk)
 
-    with pytest.raises(openai.APIError, match=r"0\.7"):
-        await listen()
+    for seconds in TIMES:
+        with pytest.raises(openai.APIError, match=seconds.replace(".", r"\.")):
+            await listen(seconds)
+        if pieces:
+            break  # its beginning was in time
     assert pieces

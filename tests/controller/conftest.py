@@ -84,11 +84,11 @@ class Lines:
     def __init__(self, answer: httpx.Response) -> None:
         self._lines = answer.aiter_lines()
 
-    async def next(self, seconds: float = 5.0) -> dict[str, Any]:
+    async def next(self, seconds: float = 30.0) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
             return json.loads(await anext(self._lines))
 
-    async def told(self, seconds: float = 5.0) -> dict[str, Any]:
+    async def told(self, seconds: float = 30.0) -> dict[str, Any]:
         """The next line that is no ping."""
         while (line := await self.next(seconds))["type"] == "ping":
             pass
@@ -159,7 +159,7 @@ class StandIn:
             self.left.set()
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 5.0) -> Any:
+async def eventually(holds: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Waits until a condition, plain or awaitable, holds, and gives its value."""
     async with asyncio.timeout(seconds):
         while True:

@@ -53,7 +53,7 @@ EXCEPTIONS = {
 
 async def status(api: Any, route: Any, headers: Any) -> int:
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(30),
         api.client.stream(
             route.method, api.url + route.path, json=BODIES.get(route.path), headers=headers
         ) as answer,

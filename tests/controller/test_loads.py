@@ -19,7 +19,7 @@ ADMIN = {"authorization": f"Bearer {SECRET}"}
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not await holds():
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -232,7 +232,7 @@ async def ordered(launcher: PlayedLauncher, *models: str) -> bool:
 
 
 async def test_what_does_not_register_is_stopped_again() -> None:
-    options = {"start_timeout": 1.0}
+    options = {"start_timeout": 3.0}
     async with (
         running({}, controller=options) as stack,
         played(stack, card("a"), card("b"), bounds=Bounds(replicas=1)) as launcher,

@@ -85,7 +85,7 @@ def launch(controller: Any, serve: Serve) -> Callable[..., Any]:
 
     async def start(**options: Any) -> TestLauncher:
         api = await controller(
-            **{"drain_timeout": 5, "start_timeout": 5, "settle": 0.05, **options}
+            **{"drain_timeout": 30, "start_timeout": 30, "settle": 0.05, **options}
         )
         launcher = TestLauncher(api, serve, "here", "m", "n", "o")
         for model in ("m", "other"):

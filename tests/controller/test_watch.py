@@ -152,7 +152,7 @@ async def test_many_changes_come_as_few_lines(controller: Any) -> None:
 
 async def test_pings_and_expiry(controller: Any) -> None:
     api: Api = await controller(sweep_interval=0.05)
-    await api.register(A, "m", beat_interval=0.05)
+    await api.register(A, "m", beat_interval=0.5)
     async with api.lines("GET", "/watch") as lines:
         assert (await lines.next())["workers"]
         assert (await lines.told())["remove"] == [{"address": A, "reason": "expired"}]
@@ -203,7 +203,7 @@ async def test_a_slow_watcher_costs_no_memory_and_catches_up(controller: Any) ->
         registry.register(Worker(address=A, models=models, kind="opsgpt"), lifetime=None)
         return watcher._pending.due < watcher._clock() - 1
 
-    await eventually(overdue, 20)
+    await eventually(overdue)
     for port in range(1, 25_001):
         address = f"http://10.9.9.1:{port}"
         registry.register(Worker(address=address, models=("m",), kind="opsgpt"), lifetime=None)
@@ -212,7 +212,7 @@ async def test_a_slow_watcher_costs_no_memory_and_catches_up(controller: Any) ->
     registry.register(Worker(address=B, models=("m",), kind="opsgpt"), lifetime=None)
 
     tail = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (tail.count(b'{"type":"snapshot"') == 1 and b'"address":"' + B.encode() in tail):
             tail = tail[-5_000_000:] + await reader.read(1_000_000)
     writer.close()

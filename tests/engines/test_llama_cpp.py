@@ -275,7 +275,7 @@ async def test_twenty_requests_over_four_slots(engine: LlamaCppEngine) -> None:
     assert 1 <= busiest <= 4
 
 
-async def _idle(engine: LlamaCppEngine, within: float = 5) -> int:
+async def _idle(engine: LlamaCppEngine, within: float = 30) -> int:
     """Waits until no slot is at work; gives the most tokens of a prompt seen to be read."""
     most = 0
     async with asyncio.timeout(within):
@@ -307,13 +307,13 @@ async def test_hanging_up_during_a_long_prompt_frees_the_slot(tmp_path: Path) ->
     await engine.start()
     try:
         task = asyncio.create_task(finish(engine, "x" * 4000, max_tokens=1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not await engine.running():
                 await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await _idle(engine, within=20) < 2000
+        assert await _idle(engine) < 2000
     finally:
         await engine.stop()
 

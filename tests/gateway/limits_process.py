@@ -1,7 +1,8 @@
 """One of several processes that count together, for tests: does what its arguments say.
 
-``hammer <folder> <seconds> <limits as JSON>``: asks all the time, holds a few leases, and prints
-the times of what was admitted and of what was refused.
+``hammer <folder> <limits as JSON>``: says so, and after a line on its input asks all the time until
+the minute's requests are used up and a little longer, holds a few leases, and prints the times of
+what was admitted, how many were refused after that, and how many it has seen at once.
 ``hold <folder> <n> <limits>``: takes n leases, says so, and waits to be killed.
 ``update <folder> <limits>``: admits and settles without end, says so when it has begun.
 """
@@ -22,26 +23,30 @@ def key(text: str) -> Key:
     return Key("key_1", 7, **json.loads(text))
 
 
-async def hammer(limits: SharedLimits, seconds: float, holder: Key) -> None:
-    admitted, refused = [], []
-    most = 0
+async def hammer(limits: SharedLimits, holder: Key) -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    admitted = []
+    most = refused = 0
     held: list[Lease] = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    full = False
+    while refused < 50:
         before = time.monotonic()
         try:
             held.append(await limits.admit(holder, 1))
             admitted.append((before, time.monotonic()))
         except RateLimited:
-            refused.append(before)
+            refused += full
         if held and (len(held) > 3 or random.random() < 0.5):
             limits.settle(held.pop(random.randrange(len(held))), 1, 0.001)
-        most = max(most, (await limits.used(holder)).concurrent)
+        used = await limits.used(holder)
+        most = max(most, used.concurrent)
+        full = used.requests == holder.rpm
         # Leaves a core for the others.
         time.sleep(random.random() * 0.002)
     for lease in held:
         limits.settle(lease, 1, 0.001)
-    print(json.dumps([admitted, len(refused), most]))
+    print(json.dumps([admitted, refused, most]))
 
 
 async def hold(limits: SharedLimits, count: int, holder: Key) -> None:
@@ -61,7 +66,7 @@ async def update(limits: SharedLimits, holder: Key) -> None:
 async def main(what: str, folder: str, *words: str) -> None:
     limits = SharedLimits(Path(folder))
     if what == "hammer":
-        await hammer(limits, float(words[0]), key(words[1]))
+        await hammer(limits, key(words[0]))
     elif what == "hold":
         await hold(limits, int(words[0]), key(words[1]))
     else:

@@ -25,7 +25,7 @@ async def ask(stack: Stack, model: str, **fields: Any) -> httpx.Response:
 
 
 async def until(holds: Any, what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await holds():
             await asyncio.sleep(0.02)
 
@@ -147,7 +147,7 @@ async def test_who_hangs_up_leaves_the_load_going() -> None:
 
 
 async def test_patience_has_an_end_and_the_load_goes_on(soon: None) -> None:
-    route = Route(load_timeout=0.3)
+    route = Route(load_timeout=1.0)
     async with running({}, route=route) as stack, played(stack, card("a")) as launcher:
         launcher.go.clear()
         answer = await ask(stack, "a")
@@ -155,7 +155,7 @@ async def test_patience_has_an_end_and_the_load_goes_on(soon: None) -> None:
         streamed = await ask(stack, "a", stream=True)
         assert events(streamed.text)[0]["error"]["code"] == "model_loading"
         # A client's own patience too.
-        asked = {"stream": True, "headers": {"x-request-timeout": "0.2"}}
+        asked = {"stream": True, "headers": {"x-request-timeout": "0.8"}}
         cut = await ask(stack, "a", **asked)
         assert events(cut.text)[0]["error"]["code"] == "request_timeout"
         launcher.go.set()
@@ -170,7 +170,7 @@ async def test_without_room_a_request_waits_and_is_told() -> None:
         running({}, route=route) as stack,
         played(stack, *cards, bounds=Bounds(replicas=1)) as launcher,
     ):
-        launcher.delay = 0.05
+        launcher.delay = 0.1
         assert (await ask(stack, "a")).status_code == 200
         words = {"messages": [{"role": "user", "content": "word " * 60}]}
         busy = asyncio.create_task(ask(stack, "a", **words))
@@ -186,7 +186,7 @@ async def test_without_room_a_request_waits_and_is_told() -> None:
         assert (await busy).status_code == 200
         assert launcher.loads() == ["a"]
         # Once nobody is at work there, it goes.
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await ask(stack, "b")).status_code != 200:
                 pass
         assert launcher.orders == [("load", "a"), ("unload", "a"), ("load", "b")]

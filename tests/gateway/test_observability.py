@@ -61,7 +61,7 @@ async def test_figures() -> None:
 async def test_what_is_under_way_is_told() -> None:
     async with running({"echo": [ScriptedEngine(delay=1.0)]}) as stack:
         asked = [asyncio.create_task(ask(stack)) for _ in range(2)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await figures(stack))["opsgpt_streams_open", ""] != 2:
                 await asyncio.sleep(0.05)
         assert (await figures(stack))["opsgpt_requests_in_flight", "echo"] == 2

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.routing.breaker import BreakerOptions
@@ -43,7 +42,7 @@ class Book:
         """Exactly so many that came since the last look."""
         params = {"after": self._read, "limit": 1000}
         found: list[dict[str, Any]] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(found) < number:
                 await asyncio.sleep(0.05)
                 answer = await self.stack.client.get(
@@ -84,6 +83,27 @@ def usage_in(answer: httpx.Response) -> list[Any]:
     ]
 
 
+async def leaves(stack: Stack, stream: bool, headers: dict[str, str]) -> None:
+    """A client that hangs up on an answer that does not end, once the engine is at work."""
+    url, body = "/v1/chat/completions", chat("hang", stream=stream)
+    await at_work(stack, 0)
+    if stream:
+        async with stack.client.stream("POST", url, json=body, headers=headers) as answer:
+            await anext(line async for line in answer.aiter_lines() if "hang" in line)
+        return
+    asked = asyncio.create_task(stack.client.post(url, json=body, headers=headers))
+    await at_work(stack, 1)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+
+
+async def at_work(stack: Stack, number: int) -> None:
+    """Waits until so many requests are with an engine."""
+    async with asyncio.timeout(30):
+        while sum(worker._engine.active for worker in stack.workers) != number:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+
+
 async def test_every_ending(tmp_path: Path) -> None:
     routes = {"echo": PRICED, "named": Route(fallbacks=("echo",))}
     async with booked(tmp_path, routes=routes, max_body_size=100_000) as (stack, book):
@@ -97,7 +117,7 @@ async def test_every_ending(tmp_path: Path) -> None:
             path: str = "/v1/chat/completions",
             *,
             headers: dict[str, str] = key,
-            patience: float = 5.0,
+            patience: float = 60.0,
             wants: dict[str, Any] | None,
             **fields: Any,
         ) -> httpx.Response:
@@ -145,11 +165,10 @@ async def test_every_ending(tmp_path: Path) -> None:
         late = key | {"x-request-timeout": "0.1"}
         timeout = {"error": "request_timeout"}
         await post("hang", headers=late, wants=failed | timeout | {"status": 504})
-        late["x-request-timeout"] = "0.8"
+        late["x-request-timeout"] = "2"
         await post("hang", stream=True, headers=late, wants=timeout | {"status": 200})
         for stream in (False, True):
-            with pytest.raises(httpx.ReadTimeout):
-                await post("hang", stream=stream, patience=0.8, wants=None)
+            await leaves(stack, stream, key)
             await quiet(stack)
             left = {"status": 499, "error": "client_disconnected", "stream": stream}
             expected.append(left | ({} if stream else failed))
@@ -256,7 +275,7 @@ async def test_a_server_s_endings(tmp_path: Path) -> None:
     }
     servers = {name: [Upstream(behave)] for name, behave in behaviours.items()}
     database = f"sqlite:///{tmp_path}/usage.db"
-    async with attached(servers, route=PRICED, read_timeout=0.3, database_url=database) as stack:
+    async with attached(servers, route=PRICED, read_timeout=1.0, database_url=database) as stack:
         book = Book(stack)
         endings = (
             ("breaks", 200, "upstream_disconnected", 2),
@@ -369,15 +388,16 @@ async def test_none_is_lost_when_the_gateway_stops(tmp_path: Path) -> None:
     ) as stack:
         for _ in range(20):
             await stack.client.post("/v1/chat/completions", json=chat())
+        # Sent before the others are: who has seen those has read it.
+        _, half = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
+        half.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
         hanging = [
             asyncio.create_task(
                 stack.client.post("/v1/chat/completions", json=chat("hang", stream=stream))
             )
             for stream in (False, True)
         ]
-        _, half = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
-        half.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
-        await asyncio.sleep(0.2)
+        await at_work(stack, 2)
         await stack.gateway.stop()
         await asyncio.gather(*hanging, return_exceptions=True)
         half.close()

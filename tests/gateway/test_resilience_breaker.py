@@ -1,9 +1,15 @@
 """A replica that fails is left alone, and only one that fails."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
+import pytest
+
+from dev_opsgpt.gateway import runtime
+from dev_opsgpt.gateway.assembly import Gateway
 from dev_opsgpt.gateway.routes import Route
 from dev_opsgpt.protocol.errors import AuthenticationFailed
 from dev_opsgpt.protocol.openai import ChatRequest
@@ -30,20 +36,32 @@ IN_TURN = Route(dispatch_method="round_robin")
 CLOSED, HALF_OPEN, OPEN = 0.0, 1.0, 2.0
 
 
+class Skips:
+    """A clock that the test sets forward."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+
 async def states(stack: Stack) -> list[float]:
     return sorted((await figures(stack, "opsgpt_breaker_state")).values())
 
 
-async def test_it_opens_tries_again_and_closes() -> None:
+async def test_it_opens_tries_again_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Skips()
+    monkeypatch.setattr(runtime, "Gateway", partial(Gateway, clock=clock))
     bad, good = Upstream(refuses(500)), Upstream()
-    options = BreakerOptions(failures=3, open_for=0.8)
+    options = BreakerOptions(failures=3, open_for=600.0, open_for_most=2000.0)
     async with attached([bad, good], route=IN_TURN, breaker=options) as stack:
         for number in range(20):
             assert (await ask(stack, stream=number % 2 == 0)).status_code == 200
         assert bad.asked == 3
         assert await states(stack) == [CLOSED, OPEN]
 
-        await asyncio.sleep(0.85)
+        clock.skipped += 601
         assert await states(stack) == [CLOSED, HALF_OPEN]
         told = asyncio.Event()
 
@@ -65,7 +83,7 @@ async def test_it_opens_tries_again_and_closes() -> None:
         assert bad.asked == 4
 
         bad.behave = fine
-        await asyncio.sleep(1.65)
+        clock.skipped += 1201
         for _ in range(6):
             assert (await ask(stack)).status_code == 200
         assert bad.asked >= 6, "it has its turns again"
@@ -80,7 +98,7 @@ async def test_what_counts() -> None:
     replicas = {name: [Upstream(behave)] for name, behave in (counts | counts_not).items()}
     async with attached(
         replicas,
-        route=Route(first_token_timeout=0.1, retries=0),
+        route=Route(first_token_timeout=0.5, retries=0),
         breaker=BreakerOptions(failures=2, open_for=60.0),
     ) as stack:
         for name in replicas:

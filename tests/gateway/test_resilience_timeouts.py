@@ -48,23 +48,23 @@ def last_error(answer: httpx.Response) -> Any:
 
 async def test_of_a_whole_request() -> None:
     engine = ScriptedEngine(0.05)
-    routes = {"echo": Route(request_timeout=0.5)}
+    routes = {"echo": Route(request_timeout=2.0)}
     async with running({"echo": [engine]}, routes=routes) as stack:
         found = records(stack)
         assert (await ask(stack, "in time")).status_code == 200
         plain = await ask(stack, "hang")
         assert plain.status_code == 504
         assert plain.json()["error"]["code"] == "request_timeout"
-        await asyncio.wait_for(engine.closed.wait(), 5)
+        await asyncio.wait_for(engine.closed.wait(), 30)
         engine.closed.clear()
 
         streamed = await ask(stack, "hang", stream=True)
         assert streamed.status_code == 200
         assert "hang" in streamed.text
         assert last_error(streamed)["code"] == "request_timeout"
-        await asyncio.wait_for(engine.closed.wait(), 5)
+        await asyncio.wait_for(engine.closed.wait(), 30)
 
-        for wanted, seconds in (("0.2", "0.2"), ("1e-1", "0.1"), ("60", "0.5")):
+        for wanted, seconds in (("0.2", "0.2"), ("1e-1", "0.1"), ("60", "2")):
             answer = await in_time(stack, "hang", wanted)
             assert answer.status_code == 504
             assert f"within {seconds} seconds" in answer.json()["error"]["message"]
@@ -109,7 +109,7 @@ async def test_of_the_first_byte() -> None:
     """Another replica is asked; for streams only: a plain answer has its first byte when all of it
     is there."""
     slow, good = Upstream(), Upstream(says("good"))
-    route = Route(dispatch_method="round_robin", first_token_timeout=0.3)
+    route = Route(dispatch_method="round_robin", first_token_timeout=1.0)
 
     async def head_only(call: Call) -> None:
         await call.begin()
@@ -118,11 +118,11 @@ async def test_of_the_first_byte() -> None:
     async def pauses(call: Call) -> None:
         await call.begin()
         await call.chunk("slow")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         await call.end()
 
     async def plain_and_slow(call: Call) -> None:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         await call.say("slow")
 
     async with attached([slow, good], route=route, **IN_TURN) as stack:
@@ -165,7 +165,7 @@ async def test_a_silent_server_is_left_after_the_read_timeout() -> None:
     """Plain requests too; nothing of an answer has been sent."""
     silent, good = Upstream(hang), Upstream(says("good"))
     route = Route(dispatch_method="round_robin")
-    async with attached([silent, good], route=route, read_timeout=0.3, **IN_TURN) as stack:
+    async with attached([silent, good], route=route, read_timeout=1.0, **IN_TURN) as stack:
         found = records(stack)
         answers = await asyncio.gather(*(ask(stack) for _ in range(6)))
         assert all("good" in answer.text for answer in answers)
@@ -176,7 +176,7 @@ async def test_a_silent_server_is_left_after_the_read_timeout() -> None:
 async def test_a_slow_replica_s_time_is_not_another_s() -> None:
     """What was lost with one that failed says nothing of how quick the next one is."""
     slow, good = Upstream(hang), Upstream(fine)
-    route = Route(dispatch_method="round_robin", first_token_timeout=0.5)
+    route = Route(dispatch_method="round_robin", first_token_timeout=2.0)
     async with attached([slow, good], route=route, **IN_TURN) as stack:
         for _ in range(2):
             await ask(stack, stream=True)
@@ -185,13 +185,13 @@ async def test_a_slow_replica_s_time_is_not_another_s() -> None:
         known = {one.address: one.first_token for one in gateway._fleet.replicas()}
         assert known[slow.url] is None
         assert known[good.url] is not None
-        assert known[good.url] < 0.5
+        assert known[good.url] < 2.0
 
 
 async def test_of_a_worker_in_fastchat_s_protocol() -> None:
     worker = FastChatWorker()
-    worker.delay = 0.4
-    routes = {"echo": Route(first_token_timeout=0.2, fallbacks=("other",))}
+    worker.delay = 3.0
+    routes = {"echo": Route(first_token_timeout=1.5, fallbacks=("other",))}
     async with (
         running({"other": [ScriptedEngine()]}, routes=routes) as stack,
         worker.registered(stack),
@@ -200,7 +200,7 @@ async def test_of_a_worker_in_fastchat_s_protocol() -> None:
         answer = await ask(stack, "from another", stream=True)
         assert "from " in answer.text
         assert found.pop().served == "other"
-        worker.delay = 0.1
+        worker.delay = 0.6
         worker.fails = True
         answer = await ask(stack, stream=True)
         assert "fine" in answer.text, "only its first word had to be in time"

@@ -190,7 +190,7 @@ NAMES = [*NAMED, "group_by", "limit", "after", "no_such"]
 VALUES = st.sampled_from(["", "7d", "0", "m", "model", "csv", "5xx", "%00", "9" * 30]) | st.text()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4), st.booleans())
 def test_any_question_is_answered_or_refused(
     service: str, pairs: list[tuple[str, str]], single: bool

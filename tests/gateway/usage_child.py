@@ -1,7 +1,7 @@
 """A process that adds usage records, as a gateway does, until it is told to stop.
 
 Arguments: the database's URL, and how many bytes a file may have (0: any). Each line it writes is
-the number of records added so far, and the seconds since it began.
+the number of records added so far, the seconds since it began, and how many have been written.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ async def run(url: str) -> int:
         for _ in range(20):
             writer.add(Record(f"r{added}", time.time(), "/v1/completions", model="m"))
             added += 1
-        print(added, time.monotonic() - began, flush=True)
+        print(added, time.monotonic() - began, writer.written, flush=True)
         await asyncio.sleep(0.01)
     # The limit is lifted at the end, as when somebody makes room on the disk.
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     lost = await asyncio.to_thread(writer.close)
     database.close()
-    print(added, time.monotonic() - began, flush=True)
+    print(added, time.monotonic() - began, writer.written, flush=True)
     return lost + writer.dropped
 
 

@@ -1,13 +1,10 @@
 """A real service in a folder of its own: free ports, its own configuration, its own run file."""
 
-import contextlib
 import json
 import os
 import pprint
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,20 +16,10 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 40.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, and that the system gives to no outgoing connection: a launcher
-    counts on from one of them."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            found += [port] if port not in found else []
-    return found
 
 
 def until(holds: Any, what: str, seconds: float = PATIENCE) -> Any:
@@ -60,7 +47,8 @@ class Place:
         self.folder.mkdir()
         (folder / "run").mkdir()
         self.logs = folder / "logs"
-        self.controller, self.gateway, self.worker, *rest = free_ports(8)
+        # From the last one on models without a port of their own are counted.
+        self.controller, self.gateway, *rest, self.worker = free_ports(18)[:8]
         online = online or {}
         workers: dict[str, Any] = {"default": {"port": self.worker, "n_ctx": 1024}}
         workers |= {name: {"port": port} for name, port in zip(online, rest, strict=False)}

@@ -92,7 +92,7 @@ class Stage:
         return [(seat.number, seat.count) for seat in seats if seat is not None]
 
     async def reach(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not holds():
                 await asyncio.sleep(0.005)
 

@@ -27,18 +27,19 @@ CHILD = """
 import os, subprocess, sys, threading, time
 sys.path.insert(0, {root!r})
 from dev_opsgpt.launcher import link
-link.ORPHAN_GRACE = 0.5
+link.ORPHAN_GRACE = {grace}
 found = link.Link.from_environment(os.environ)
 """
 
 
-async def child(text: str) -> tuple[asyncio.subprocess.Process, socket.socket]:
+async def child(text: str, grace: float = 60.0) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """``grace``: how long it may take to end by itself."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
-            CHILD.format(root=str(ROOT)) + textwrap.dedent(text),
+            CHILD.format(root=str(ROOT), grace=grace) + textwrap.dedent(text),
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(theirs.fileno(),),
             env={**os.environ, LINK: str(theirs.fileno())},
@@ -121,12 +122,13 @@ async def test_child_that_does_not_end_is_ended_with_its_children() -> None:
         found.watch(lambda: None)
         print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
         time.sleep(600)
-        """
+        """,
+        grace=0.2,
     )
     assert process.stdout is not None
     pid = int(await process.stdout.readline())
     ours.close()
     assert await process.wait() == -signal.SIGKILL
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while alive(pid):
             await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from dev_opsgpt.launcher.listening import SOCKETS, Hold, Listening, Seat, inherited
-from tests.launcher.stack import free_ports
+from tests.support.ports import free_ports
 
 HOST = "127.0.0.1"
 

@@ -43,8 +43,8 @@ def run(service: Service, *words: str, ok: bool = True) -> str:
 
 def test_what_is_declared_is_shown_and_listed(service: Service) -> None:
     assert "is loaded by its first request" in service.said
-    names = until(lambda: len(listed(service)) == 3 and listed(service), "the gateway knows")
-    assert names == {"a": "unloaded", "gone": "unloaded", "tiny-chat": "loaded"}
+    names = {"a": "unloaded", "gone": "unloaded", "tiny-chat": "loaded"}
+    until(lambda: listed(service) == names, "the gateway knows")
     (row,) = (x.split() for x in run(service, "models", "--status").splitlines() if "tiny" in x)
     assert row[3] == "-" or int(row[3]) > 20, "no figure, or more than the file's 5 MiB"
 
@@ -72,7 +72,8 @@ def test_one_that_cannot_be_loaded_says_why(service: Service) -> None:
 
 def test_by_hand(service: Service) -> None:
     assert run(service, "load", "b") == "b serves\n"
-    assert service.ask("b").status_code == 200
+    # The gateway hears of it a moment later.
+    until(lambda: service.ask("b").status_code == 200, "an answer")
     assert run(service, "unload", "a") == "'a' unloaded\n"
     assert run(service, "scale", "b", "2") == "'b': 2 replicas\n"
     assert len(engines(service)) == 3

@@ -79,7 +79,7 @@ def test_one_that_is_damaged_says_why_and_the_other_serves(service: Service) -> 
     assert standing(service, "broken")["phase"] in ("failed", "unloaded")
     assert loaded(service) == ["tiny-chat"], "it was not unloaded for that"
     assert service.ask("tiny-chat", max_tokens=4).status_code == 200
-    assert len(service.roles("engine")) == 1
+    until(lambda: len(service.roles("engine")) == 1, "the process of the other one has ended")
 
 
 def test_it_goes_when_it_was_idle(service: Service) -> None:

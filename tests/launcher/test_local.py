@@ -18,7 +18,7 @@ LLM_API = "dev_opsgpt/service/llm_api.py"
 @pytest.fixture
 def online_only(tmp_path: Path, slow_model: dict[str, str]) -> Place:
     """One slow online model, nothing local."""
-    return Place(tmp_path, online={"slow": slow_model}, LLM_MODEL="slow", LLM_MODELs=["slow"])
+    return Place(tmp_path, online={"slow": dict(slow_model)}, LLM_MODEL="slow", LLM_MODELs=["slow"])
 
 
 def test_sigterm_lets_a_stream_in_flight_finish(online_only: Place) -> None:
@@ -34,6 +34,9 @@ def test_sigterm_lets_a_stream_in_flight_finish(online_only: Place) -> None:
 
 
 def test_second_ctrl_c_stops_at_once(online_only: Place) -> None:
+    # So many words that the answer ends by the signal only.
+    online_only.values["ONLINE_LLM_MODEL"]["slow"]["version"] = "m-200"
+    online_only.write()
     with online_only.start() as service:
         service.ready()
         answer = Answer(service, "slow")

@@ -20,7 +20,7 @@ from dev_opsgpt.launcher.plan import ProcessSpec
 from dev_opsgpt.launcher.replacing import Replacing
 from dev_opsgpt.launcher.unit import State, Unit
 from dev_opsgpt.launcher.units import Units
-from tests.launcher.stack import free_ports
+from tests.support.ports import free_ports
 
 
 class Life:
@@ -69,7 +69,8 @@ class Cast:
     """Settings, units and models, and what has happened to them."""
 
     def __init__(self, folder: Path) -> None:
-        (self.port,) = free_ports(1)
+        # The others are for the models that count on from it.
+        self.port, *_ = free_ports(10)
         self.lives: list[Life] = []
         self.ended: list[list[str]] = []
         self.released: list[str] = []
@@ -135,7 +136,7 @@ async def stage(tmp_path: Path) -> Any:
 
 
 async def gone(stage: Cast, *models: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while list(models) not in stage.ended:
             await asyncio.sleep(0.01)
 
@@ -223,7 +224,7 @@ async def test_online_model_leaves_its_process_to_the_others(stage: Cast) -> Non
     (x,), (y,) = stage.serving("x"), stage.serving("y")
     stage.values["ONLINE_LLM_MODEL"]["x"] = {"provider": "Q"}
     assert await stage.reload() == ["x: replaced"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not stage.released:
             await asyncio.sleep(0.01)
     assert stage.released == [f"http://127.0.0.1:{x}"]

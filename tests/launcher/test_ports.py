@@ -5,7 +5,7 @@ import pytest
 from dev_opsgpt.launcher.plan import Listen
 from dev_opsgpt.launcher.ports import claim, is_free, taken
 from dev_opsgpt.transport.server import PortInUse, bind
-from tests.launcher.stack import free_ports
+from tests.support.ports import free_ports
 
 
 def test_one_line_for_each_port_with_its_key() -> None:

@@ -30,7 +30,7 @@ async def spawn(text: str, log: LogFile, news: list[News] | None = None) -> Proc
 
 
 async def line(log: LogFile) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not log.tail:
             await asyncio.sleep(0.02)
     return log.tail[-1]
@@ -71,7 +71,7 @@ async def test_children_of_a_dead_child_are_ended(tmp_path: Path) -> None:
     process = await spawn(text, log)
     assert await process.wait() == -signal.SIGKILL
     pid = int(await line(log))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while alive(pid):
             await asyncio.sleep(0.02)
 

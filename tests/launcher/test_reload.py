@@ -37,7 +37,7 @@ class Stage:
         return self.found()
 
     async def outcomes(self, count: int) -> list[Outcome]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(found := self.journal.read()) < count:
                 await asyncio.sleep(0.01)
         return list(found)
@@ -88,7 +88,7 @@ async def test_later_look_does_not_wait_for_an_earlier_one(stage: Stage) -> None
     gate = asyncio.Event()
     stage.found = work(Line("slow"), wait=gate)
     stage.reloader.ask()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not stage.looks:
             await asyncio.sleep(0.01)
     stage.found = work(Line("quick"))
@@ -144,7 +144,7 @@ async def test_work_that_breaks_is_told(stage: Stage) -> None:
 async def test_only_so_many_outcomes_are_kept(stage: Stage) -> None:
     for number in range(KEPT + 3):
         stage.reloader.ask()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while stage.looks <= number:
                 await asyncio.sleep(0.005)
     found: Any = await stage.outcomes(KEPT)

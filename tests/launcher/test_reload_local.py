@@ -40,7 +40,7 @@ def test_local_model_is_replaced_under_load(tmp_path: Path) -> None:
         models["tiny-chat"] = {"local_model_path": str(tmp_path / "bad.gguf")}
         said = place.reload(ok=False)
         assert "error: tiny-chat: not replaced, the old one serves on: " in said
-        assert service.roles("engine") == [pid]
+        until(lambda: service.roles("engine") == [pid], "only the old one is left")
         assert service.ask(max_tokens=4).status_code == 200
         # More of it, and fewer.
         models["tiny-chat"] = {"local_model_path": "tiny-chat.gguf"}

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.launcher.stack import PATIENCE, Answer, Place, Service, free_ports, until
+from tests.launcher.stack import PATIENCE, Answer, Place, Service, until
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +72,12 @@ def test_changed_model_serves_on_while_its_old_streams_end(service: Service) -> 
         thread.join(PATIENCE)
     assert codes == {200}
     assert answer.whole()
-    rows = service.controller("/list_workers")["workers"]
-    assert [row["limit"] for row in rows if "slow" in row["models"]] == [20]
+
+    def limits() -> list[int]:
+        rows = service.controller("/list_workers")["workers"]
+        return [row["limit"] for row in rows if "slow" in row["models"]]
+
+    until(lambda: limits() == [20], "only the new one is left")
 
 
 def test_model_with_a_port_of_its_own_leaves_before_it_comes_again(
@@ -82,6 +87,7 @@ def test_model_with_a_port_of_its_own_leaves_before_it_comes_again(
     place = service.place
     place.values["ONLINE_LLM_MODEL"]["fixed"] = {**slow_model, "port": port}
     assert "fixed: started" in service.place.reload()
+    until(lambda: service.status("fixed") == 200, "an answer")
     answer = Answer(service, "fixed")
     place.values["ONLINE_LLM_MODEL"]["fixed"]["queue_size"] = 3
     assert (

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.launcher.stack import Answer, Place, Service, alive, free_ports, until
+from tests.launcher.stack import Answer, Place, Service, alive, until
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,7 @@ def test_new_gateways_that_do_not_start_leave_the_old_ones(service: Service) -> 
     assert "error: gateway does not start: " in said
     assert "error: the gateways that ran before go on as they were" in said
     assert "in force" not in said
-    assert service.roles("gateway") == pids
+    until(lambda: service.roles("gateway") == pids, "only the old one is left")
     assert service.status("slow") == 200
     # What was owed is made good with the next change.
     place.values["DATABASE_URL"] = f"sqlite:///{place.folder.parent}/other.db"

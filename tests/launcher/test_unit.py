@@ -71,7 +71,7 @@ class Stage:
         return self.lives[-1]
 
     async def life(self, number: int) -> Played:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.lives) < number:
                 await asyncio.sleep(0.005)
         return self.lives[number - 1]
@@ -80,7 +80,7 @@ class Stage:
         return [part.state for part in self.unit.parts.values()]
 
     async def reach(self, *states: State) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.unit.until(lambda: self.states() == list(states))
 
 
@@ -203,7 +203,7 @@ async def test_three_early_deaths_are_waited_for_no_longer(
     for number in range(1, unit_module.GIVE_UP_AFTER + 1):
         assert not stage.unit.settled
         (await stage.life(number)).end(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stage.unit.settle()
     assert stage.states() == [State.RESTARTING]
     await stage.life(unit_module.GIVE_UP_AFTER + 1)
@@ -243,7 +243,7 @@ async def test_stop_in_a_pause_is_at_once(
     stage = make()
     (await stage.life(1)).end(1)
     await stage.reach(State.RESTARTING)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stage.unit.stop(1)
     assert stage.states() == [State.STOPPED]
 
@@ -265,7 +265,7 @@ async def test_running_process_takes_another_configuration(make: Callable[..., S
     life.tell(Ready(5, "http://real:5"))
     spec = replace(stage.unit.spec, settings=Settings(log_dir="other"))
     applying = asyncio.create_task(stage.unit.apply(spec, 5))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not life.sent:
             await asyncio.sleep(0.005)
     assert life.sent[0].settings == spec.settings
@@ -273,7 +273,7 @@ async def test_running_process_takes_another_configuration(make: Callable[..., S
     life.tell(Applied(5, life.sent[0].number))
     assert await applying == ""
     applying = asyncio.create_task(stage.unit.apply(spec, 5))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(life.sent) < 2:
             await asyncio.sleep(0.005)
     life.tell(Applied(5, life.sent[1].number, "not that"))
@@ -293,7 +293,7 @@ async def test_process_that_dies_meanwhile_begins_with_it(make: Callable[..., St
     life.tell(Ready(5, "http://real:5"))
     spec = replace(stage.unit.spec, settings=Settings(log_dir="other"))
     applying = asyncio.create_task(stage.unit.apply(spec, 5))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not life.sent:
             await asyncio.sleep(0.005)
     life.end(-9)

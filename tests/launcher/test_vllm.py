@@ -91,7 +91,7 @@ async def test_the_service_with_a_model_of_vllm(tmp_path: Path) -> None:
             worker.send(signal.SIGCONT)
         assert "api_server.py:1] key ***" in service.logs()
         await service.release(MODEL)
-        assert gone([worker, guardian, server], 10)
+        assert gone([worker, guardian, server], 30)
 
 
 async def test_a_model_of_vllm_that_loads_when_it_is_needed(tmp_path: Path) -> None:
@@ -110,17 +110,18 @@ async def test_a_model_of_vllm_that_loads_when_it_is_needed(tmp_path: Path) -> N
         "FSCHAT_MODEL_WORKERS": {MODEL: worker},
     }
     with serving(tmp_path, **fields) as service:
-        await until(lambda: shown(service)["status"] == "unloaded", 20)
+        await until(lambda: shown(service)["status"] == "unloaded", 30)
         asked = asyncio.create_task(says(service, "a b"))
         half = {"phase": "loading the weights", "fraction": 0.5}
-        await until(lambda: half.items() <= shown(service).get("progress", {}).items(), 20)
-        gate.touch()
-        assert await asked == "a b"
+        await until(lambda: half.items() <= shown(service).get("progress", {}).items(), 30)
+        # Now that it cannot be idle.
         [process] = service.children("engine", MODEL)
         [guardian] = process.children()
-        held = [process, guardian, *guardian.children()]
-        await until(lambda: shown(service)["status"] == "unloaded", 20)
-        assert await asyncio.to_thread(gone, held, 10)
+        [server] = guardian.children()
+        gate.touch()
+        assert await asked == "a b"
+        await until(lambda: shown(service)["status"] == "unloaded", 30)
+        assert await asyncio.to_thread(gone, [process, guardian, server], 30)
         assert service.workers() == []
 
 
@@ -132,6 +133,6 @@ def shown(service: Service) -> dict[str, Any]:
 
 async def says(service: Service, text: str) -> str:
     body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{service.gateway}/v1/chat/completions", json=body)
     return str(answer.json()["choices"][0]["message"]["content"])

@@ -52,28 +52,61 @@ async def test_nothing_happens_until_something_changes(folder: Path) -> None:
     await asyncio.sleep(0.1)
     assert not watch.done()
     (folder / "local_config.json").write_text("{}")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await watch
 
 
-async def test_change_that_goes_on_is_waited_for(folder: Path) -> None:
+class Looks:
+    """Stands in for the sleep between two looks: each comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.turn: asyncio.Queue[None] = asyncio.Queue()
+        self.looked = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.looked.set()
+        await self.turn.get()
+
+    async def first(self) -> None:
+        """Waits until it has looked."""
+        async with asyncio.timeout(30):
+            await self.looked.wait()
+
+    async def one(self) -> None:
+        """Lets it look once more, and waits until it has."""
+        self.looked.clear()
+        self.turn.put_nowait(None)
+        await self.first()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    found = Looks()
+    monkeypatch.setattr("dev_opsgpt.launcher.watching.sleep", found.sleep)
+    return found
+
+
+async def test_change_that_goes_on_is_waited_for(folder: Path, looks: Looks) -> None:
     path = folder / "model_config.py"
     watch = asyncio.create_task(changed(folder, fingerprint(folder)))
+    await looks.first()
     for number in range(20):
         path.write_text("A = 1\n" * (number + 2))
-        await asyncio.sleep(0.01)
+        await looks.one()
         assert not watch.done()
-    async with asyncio.timeout(5):
-        await watch
+    looks.turn.put_nowait(None)
+    await watch
 
 
-async def test_change_that_is_taken_back_is_none(folder: Path) -> None:
+async def test_change_that_is_taken_back_is_none(folder: Path, looks: Looks) -> None:
     watch = asyncio.create_task(changed(folder, fingerprint(folder)))
+    await looks.first()
     other = folder / "local_config.json"
     other.write_text("{}")
-    await asyncio.sleep(0.03)
+    await looks.one()
     other.unlink()
-    await asyncio.sleep(0.2)
+    for _ in range(3):
+        await looks.one()
     assert not watch.done()
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)

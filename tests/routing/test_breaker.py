@@ -250,4 +250,4 @@ class AgainstItsLaw(RuleBasedStateMachine):
 
 
 TestAgainstItsLaw = AgainstItsLaw.TestCase
-TestAgainstItsLaw.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAgainstItsLaw.settings = settings(max_examples=100, stateful_step_count=50)

@@ -29,13 +29,13 @@ def test_nobody_is_on_an_empty_ring() -> None:
     assert list(HashRing().walk("a")) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(members=MEMBERS, key=st.text())
 def test_a_walk_meets_every_member_once(members: list[str], key: str) -> None:
     assert Counter(ring(members).walk(key)) == Counter(members)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(members=MEMBERS, seed=st.integers())
 def test_the_order_of_coming_means_nothing(members: list[str], seed: int) -> None:
     mixed = Random(seed).sample(members, len(members))
@@ -45,7 +45,7 @@ def test_the_order_of_coming_means_nothing(members: list[str], seed: int) -> Non
     assert all(list(one.walk(key)) == list(other.walk(key)) for key in KEYS[:20])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(members=MEMBERS)
 def test_only_the_newcomer_takes_keys(members: list[str]) -> None:
     both = ring(members)
@@ -57,7 +57,7 @@ def test_only_the_newcomer_takes_keys(members: list[str]) -> None:
     assert len(moved) < 3 * len(KEYS) / (len(members) + 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(members=MEMBERS)
 def test_only_keys_of_the_one_that_leaves_move(members: list[str]) -> None:
     one = ring(members)

@@ -26,7 +26,7 @@ ASKED = st.builds(Asked, st.none() | st.text(max_size=9), st.binary(max_size=300
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(replicas=REPLICAS, asked=st.lists(ASKED, min_size=1, max_size=9), data=st.data())
 def test_every_policy_chooses_one_of_the_candidates(
     name: str, replicas: list[Replica], asked: list[Asked], data: st.DataObject

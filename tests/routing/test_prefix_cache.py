@@ -62,7 +62,7 @@ def test_a_holder_that_is_too_busy_is_left_for_another_that_becomes_one(count: i
     assert addresses(policy, replicas, [request] * 5) == [second.address] * 5
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(replicas=REPLICAS, seed=st.integers())
 def test_no_cache_is_worth_more_than_so_many_usual_loads(
     replicas: list[Replica], seed: int
@@ -81,7 +81,7 @@ def test_no_cache_is_worth_more_than_so_many_usual_loads(
         assert loads[chosen.address] <= of_all[0] + WORTH * usual + 1e-6
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(count=st.sampled_from([2, 3, FEW, FEW + 1, 60]), sent=st.integers(1, 200))
 def test_one_prompt_for_all_does_not_bury_one_replica(count: int, sent: int) -> None:
     replicas, policy = idle(count), PrefixCache(Random(1))

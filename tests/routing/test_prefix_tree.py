@@ -65,7 +65,7 @@ def nodes(tree: PrefixTree[str]) -> list[Node[str]]:
     return found[1:]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(noted=NOTED, prompt=PROMPTS)
 def test_the_longest_match_of_each_holder_is_that_of_a_naive_model(
     noted: list[tuple[bytes, str]], prompt: bytes
@@ -79,7 +79,7 @@ def test_the_longest_match_of_each_holder_is_that_of_a_naive_model(
     assert match.length == max(expected.values(), default=0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(noted=NOTED)
 def test_the_size_is_that_of_the_nodes(noted: list[tuple[bytes, str]]) -> None:
     tree: PrefixTree[str] = PrefixTree(ROOMY)
@@ -93,7 +93,7 @@ def test_the_size_is_that_of_the_nodes(noted: list[tuple[bytes, str]]) -> None:
         assert all(child.parent is node for child in node.children.values())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(), rounds=st.integers(1, 60))
 def test_memory_is_bounded_and_nothing_is_made_up(seed: int, rounds: int) -> None:
     rng = Random(seed)

@@ -145,4 +145,4 @@ class AgainstAModel(RuleBasedStateMachine):
 
 
 TestAgainstAModel = AgainstAModel.TestCase
-TestAgainstAModel.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAgainstAModel.settings = settings(max_examples=100, stateful_step_count=50)

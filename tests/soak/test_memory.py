@@ -20,8 +20,9 @@ import httpx
 import pytest
 
 from tests.soak.requests import Requests
+from tests.support.ports import free_ports
 from tests.support.processes import Process
-from tests.support.service import ROOT, SECRET, free_ports, until
+from tests.support.service import ROOT, SECRET, until
 
 pytestmark = pytest.mark.soak
 
@@ -92,7 +93,7 @@ class Part:
 @contextmanager
 def stack(folder: Path) -> Iterator[tuple[str, list[Part]]]:
     """A controller, a gateway and two workers, each in its own process; the gateway's URL."""
-    port = free_ports(4)
+    port = free_ports(4)[0]
     gateway, controller = (f"http://127.0.0.1:{port + n}" for n in (0, 1))
     # By the default policy the gateway remembers prompts, in memory that fills up to a bound; tests
     # of the tree look after that.

@@ -13,14 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
+
 PATIENCE = 30.0
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -50,7 +45,7 @@ def postgres() -> Iterator[str]:
         make = [f"{folders[-1]}/initdb", "-D", data, "-U", "alice", "-A", "scram-sha-256"]
         make += ["--no-sync", f"--pwfile={password}"]
         subprocess.run([*as_user, *make], check=True, capture_output=True, cwd=temporary)
-        port = free_port()
+        (port,) = free_ports(1)
         run = [f"{folders[-1]}/postgres", "-D", data, "-p", str(port), "-k", temporary]
         run += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
         with Path(temporary, "log").open("w") as log:
@@ -71,7 +66,7 @@ class Redis:
         found = shutil.which("redis-server")
         if found is None:
             pytest.skip("Redis is not installed (Debian: redis-server)")
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._words = [found, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._process: subprocess.Popen[bytes] | None = None

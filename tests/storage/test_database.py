@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from dev_opsgpt.storage.database import Database
 from dev_opsgpt.storage.errors import StorageError
 from dev_opsgpt.storage.tables import keys_version, metadata, usage
-from tests.storage.servers import free_port
+from tests.support.ports import free_ports
 
 UPGRADE = """
 import sys
@@ -135,7 +135,7 @@ def test_what_cannot_be_opened_is_one_line_without_the_password(
     (tmp_path / "file").touch()
     (tmp_path / "text").write_text("This is no database, however long it is." * 99)
     urls = [
-        f"postgresql+psycopg://alice:secret@127.0.0.1:{free_port()}/x",
+        f"postgresql+psycopg://alice:secret@127.0.0.1:{free_ports(1)[0]}/x",
         postgres_url.replace("wonderland", "secret"),
         f"sqlite:///{tmp_path}/file/opsgpt.db",
         f"sqlite:///{tmp_path}",

@@ -224,7 +224,8 @@ def value(row: Record, group: Group) -> Any:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(RECORD, max_size=40), st.lists(st.sampled_from(GROUPS), max_size=3, unique=True))
 def test_reports_against_plain_python(

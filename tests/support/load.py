@@ -107,7 +107,7 @@ class Load:
         """The outcomes that are not ok and not allowed."""
         return [o for o in self.outcomes if o.how not in ("ok", *allowed)]
 
-    async def served(self, more: int, seconds: float = HANGS) -> None:
+    async def served(self, more: int, seconds: float = 2 * HANGS) -> None:
         """Waits until so many further requests have ended well."""
         goal = self.count()["ok"] + more
         async with asyncio.timeout(seconds):

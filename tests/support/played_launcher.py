@@ -138,7 +138,7 @@ async def played(
     task = asyncio.create_task(launcher.channel.run())
     names = {n for one in cards for n in one.names if one.on_demand}
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not names <= statuses(await stack.client.get("/v1/models")).keys():
                 await asyncio.sleep(0.02)
         yield launcher

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,35 +14,15 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_ports
 from tests.support.processes import Process, gone
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the cluster's secret, for tests"
 AUTH = {"authorization": f"Bearer {SECRET}"}
 GGUF = "tiny-chat.gguf"
-# Below what Linux gives to outgoing connections (32768 and up): else one of these could sit on the
-# port of a process that is about to be started again.
-PORTS = range(22_000, 32_000)
 STOP_TIMEOUT = 40.0
 _OURS = ("OPSGPT", "MODEL_", "MMPROJ_PATH", "LLM_BASE_URL")
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` neighbouring ports that nobody uses."""
-    while True:
-        first = random.randrange(PORTS.start, PORTS.stop - count)
-        if all(_free(port) for port in range(first, first + count)):
-            return first
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Service:
@@ -64,7 +42,7 @@ class Service:
         environ: dict[str, str] | None = None,
         **fields: Any,
     ) -> None:
-        self.port = free_ports(10)
+        self.port = free_ports(10)[0]
         self._base = f"http://{host}"
         self.gateway = f"{self._base}:{self.port}"
         self.controller = f"{self._base}:{self.port + 1}"
@@ -164,17 +142,17 @@ class Service:
 
     def replicas(self, model: str = "tiny-chat") -> int:
         """How many replicas the gateway chooses from."""
-        found: int = httpx.get(f"{self.gateway}/health").json()["models"].get(model, 0)
+        found: int = httpx.get(f"{self.gateway}/health", timeout=20).json()["models"].get(model, 0)
         return found
 
     def health(self, number: int = 0) -> dict[str, Any]:
         """What a worker says of itself; 0 is the first."""
-        found: dict[str, Any] = httpx.get(f"{self.worker(number)}/health").json()
+        found: dict[str, Any] = httpx.get(f"{self.worker(number)}/health", timeout=20).json()
         return found
 
     def workers(self) -> list[dict[str, Any]]:
         """The controller's table."""
-        answer = httpx.get(f"{self.controller}/list_workers", headers=AUTH)
+        answer = httpx.get(f"{self.controller}/list_workers", headers=AUTH, timeout=20)
         found: list[dict[str, Any]] = answer.json()["workers"]
         return found
 
@@ -186,7 +164,7 @@ class Service:
         assert answer.json()["code"] == 200, answer.text
 
     async def expect(
-        self, replicas: int, model: str = "tiny-chat", *, seconds: float = 30.0
+        self, replicas: int, model: str = "tiny-chat", *, seconds: float = 60.0
     ) -> float:
         """Waits until the gateway sees so many replicas of a model; the seconds it took."""
         return await until(lambda: self.replicas(model) == replicas, seconds)

@@ -13,6 +13,7 @@ from dev_opsgpt.gateway.runtime import GatewayOptions, GatewayRuntime
 from dev_opsgpt.transport.server import Server, bind
 from dev_opsgpt.worker.engine import Engine
 from dev_opsgpt.worker.runtime import WorkerOptions, WorkerRuntime
+from tests.support.ports import free_ports
 
 SECRET = "the cluster's secret"
 
@@ -51,7 +52,7 @@ class Stack:
 
     async def expect(self, replicas: int, name: str = "echo") -> None:
         """Waits until the gateway sees so many replicas of a model."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await self.client.get("/health")).json()["models"].get(name, 0) != replicas:
                 await asyncio.sleep(0.02)
 
@@ -68,7 +69,8 @@ async def running(
     stack = Stack()
     options = ControllerOptions(secret=SECRET, **(controller or {}))
     app = create_app(options)
-    stack.controller = Server(app, bind("127.0.0.1", 0), drain_timeout=1)
+    # A port that no outgoing connection is given: another controller may come in its place.
+    stack.controller = Server(app, bind("127.0.0.1", free_ports(1)[0]), drain_timeout=1)
     await stack.controller.start()
     stack.gateway = GatewayRuntime(
         GatewayOptions(

@@ -86,7 +86,7 @@ async def test_it_passes_everything_on(proxy: Toxic, upstream: Upstream, caller:
         assert await caller.get(size) == bytes(i % 251 for i in range(size))
     assert (proxy.accepted, proxy.open) == (1, 1)
     caller.writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await upstream.ended.wait()
         while proxy.open:
             await asyncio.sleep(0.01)
@@ -111,7 +111,7 @@ async def test_reset(proxy: Toxic, upstream: Upstream, caller: Caller) -> None:
     proxy.reset()
     with pytest.raises(ConnectionResetError):
         await caller.get(1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await upstream.ended.wait()
     later = await Caller.of(proxy)
     assert await later.hears_nothing(), "it waits for a request"
@@ -159,7 +159,7 @@ async def test_cut(proxy: Toxic, upstream: Upstream, caller: Caller, size: int) 
     await caller.get(3)
     proxy.cut_after(size)
     caller.ask(100_000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert len(await caller.reader.read(-1)) == size, "counted from the command on"
         await upstream.ended.wait()
     new = await Caller.of(proxy)

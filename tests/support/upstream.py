@@ -13,6 +13,7 @@ import httpx
 
 from dev_opsgpt.controller.options import AttachedServer
 from dev_opsgpt.protocol.record import Record
+from tests.support.ports import free_ports
 from tests.support.stack import Stack, running
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
@@ -148,8 +149,8 @@ class Upstream:
 
     async def start(self) -> None:
         """Listens; again on the same port after ``stop``."""
+        self.port = self.port or free_ports(1)[0]
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Listens no more, and closes what is open."""
@@ -242,7 +243,7 @@ async def figures(stack: Stack, name: str) -> dict[str, float]:
 
 async def quiet(stack: Stack) -> None:
     """Waits until the gateway has nothing in flight and nobody waiting."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while any(
             [
                 *(await figures(stack, "opsgpt_requests_in_flight")).values(),
@@ -252,7 +253,7 @@ async def quiet(stack: Stack) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     """Waits until something holds. Raises ``TimeoutError``."""
     async with asyncio.timeout(seconds):
         while not holds():

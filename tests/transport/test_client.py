@@ -213,7 +213,7 @@ async def test_closing_an_unfinished_answer_hangs_up() -> None:
         response = await client.send(origin, origin.head("POST", "/", {}))
         assert await response.next() == b"a"
         response.close()
-        await asyncio.wait_for(server.closed.wait(), 5)
+        await asyncio.wait_for(server.closed.wait(), 30)
 
 
 async def test_a_cancelled_wait_hangs_up() -> None:
@@ -226,7 +226,7 @@ async def test_a_cancelled_wait_hangs_up() -> None:
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(server.closed.wait(), 5)
+        await asyncio.wait_for(server.closed.wait(), 30)
 
 
 async def test_a_fast_server_waits_for_a_slow_reader() -> None:
@@ -331,5 +331,5 @@ async def test_a_dead_origin_is_not_asked_anew_over_another_connection() -> None
             await asyncio.sleep(0.01)
         client.abort(origin, ConnectionBroken("The worker is gone."))
         with pytest.raises(ConnectionBroken):
-            await asyncio.wait_for(asked, 5)
+            await asyncio.wait_for(asked, 30)
         assert server.connections == 1

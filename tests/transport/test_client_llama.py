@@ -9,7 +9,11 @@ from dev_opsgpt.transport.errors import ConnectionBroken
 
 
 async def test_closing_the_client_wakes_who_waits() -> None:
+    asked = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
         await reader.read()
         writer.close()
 
@@ -19,7 +23,7 @@ async def test_closing_the_client_wakes_who_waits() -> None:
         origin = Origin(f"http://127.0.0.1:{port}")
         client = Client()
         waiting = asyncio.create_task(client.send(origin, origin.head("GET", "/", {})))
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(asked.wait(), 30)
         client.close()
         with pytest.raises(ConnectionBroken):
-            await asyncio.wait_for(waiting, 2)
+            await asyncio.wait_for(waiting, 30)

@@ -88,7 +88,7 @@ async def test_drain() -> None:
     await asyncio.gather(running, waiting)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40), st.integers(1, 4))
 def test_no_slot_is_ever_lost(steps: list[tuple[int, bool]], limit: int) -> None:
     async def run() -> None:

@@ -129,6 +129,9 @@ async def test_broken_bodies_are_answered_in_fastchats_form(
 async def test_who_waits_hears_something(worker: Worker, admission: Admission) -> None:
     async with admission.slot(), admission.slot():
         task = asyncio.create_task(worker.frames(**chat("at last")))
+        async with asyncio.timeout(30):
+            while not admission.waiting:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
     frames = await task
     assert len(frames) > 2
@@ -140,7 +143,7 @@ async def test_a_client_that_leaves_frees_its_slot(worker: Worker, admission: Ad
     async with worker.client.stream("POST", GENERATE, json=chat("hang")) as answer:
         async for _ in answer.aiter_raw():
             break
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await worker.engine.closed.wait()
         assert await admission.drained(5)
 

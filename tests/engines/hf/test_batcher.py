@@ -63,7 +63,7 @@ def some(source: random.Random, least: int, most: int) -> list[int]:
 async def free_again(batcher: StepBatcher) -> None:
     """Watches until the thread has let go of everything but the states that it keeps."""
     scheduler = batcher._scheduler
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not scheduler.empty or (
             scheduler._pool.available + scheduler._ended.blocks < scheduler._pool.count
         ):

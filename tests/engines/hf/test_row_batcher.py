@@ -81,7 +81,7 @@ async def batching(model: Model, budget: int = 1000) -> AsyncIterator[RowBatcher
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.001)
 

@@ -150,8 +150,8 @@ async def test_load_is_vllm_s_own(make: Make) -> None:
     async with running({"echo": [engine]}) as stack:
         [worker] = stack.workers
         async with httpx.AsyncClient(base_url=worker.address, headers=AUTH) as client:
-            busy = [asyncio.create_task(say(stack, "slow " * 40, stream=True)) for _ in range(2)]
-            async with asyncio.timeout(10):
+            busy = [asyncio.create_task(say(stack, "slow " * 400, stream=True)) for _ in range(2)]
+            async with asyncio.timeout(30):
                 while (health := (await client.get("/health")).json())["running"] < 2:
                     await asyncio.sleep(0.02)
                 status = (await client.post("/worker_get_status", json={})).json()
@@ -170,8 +170,10 @@ async def test_load_is_vllm_s_own(make: Make) -> None:
             through = await client.get("/metrics", headers={"x-forwarded-for": "1.2.3.4"})
             assert through.status_code == 401
             assert not await engine.drained(0.05)
-            await asyncio.gather(*busy)
-            assert await engine.drained(5)
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
+            assert await engine.drained(30)
 
 
 async def test_others_are_asked_when_one_dies(make: Make) -> None:
@@ -181,7 +183,7 @@ async def test_others_are_asked_when_one_dies(make: Make) -> None:
         os.kill((await who(stack))["pid"], signal.SIGKILL)
         for _ in range(10):
             assert (await say(stack, "a b")).status_code == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 after = {row["direct_salt"] for row in (await rows(stack))["workers"]}
                 if len(after) == 2 and after != before:
@@ -196,7 +198,7 @@ async def test_between_two_lives(make: Make) -> None:
 
     def pause(lived: float) -> float:
         pauses.append(lived)
-        return 0.6
+        return 3.0
 
     engine = make(pause=pause)
     async with running({"echo": [engine]}) as stack:
@@ -214,7 +216,9 @@ async def test_between_two_lives(make: Make) -> None:
         await stack.expect(1)
         assert (await say(stack, "a")).status_code == 200
         assert len(pauses) == 1
-        assert gone(group(told["group"]), 5), "its engine's process is gone with it"
+        assert await asyncio.to_thread(gone, group(told["group"]), 30), (
+            "its engine's process is gone with it"
+        )
 
 
 async def test_stopping_leaves_nothing(make: Make) -> None:
@@ -223,7 +227,7 @@ async def test_stopping_leaves_nothing(make: Make) -> None:
         told = await who(stack)
         held = group(told["group"])
         assert len(held) >= 3, "the guardian, the server, its engine"
-    assert gone(held, 5)
+    assert await asyncio.to_thread(gone, held, 30)
     assert engine.direct is None
 
 
@@ -260,7 +264,7 @@ async def test_kill_9_of_the_worker_leaves_nothing(
         worker.wait()
         assert worker.stdout is not None
         worker.stdout.close()
-    assert await asyncio.to_thread(gone, held, 10)
+    assert await asyncio.to_thread(gone, held, 30)
 
 
 async def test_kill_9_of_the_guardian_is_a_death_like_others(make: Make) -> None:
@@ -268,8 +272,8 @@ async def test_kill_9_of_the_guardian_is_a_death_like_others(make: Make) -> None
         told = await who(stack)
         held = group(told["group"])
         os.kill(told["group"], signal.SIGKILL)
-        assert await asyncio.to_thread(gone, held, 10)
-        async with asyncio.timeout(20):
+        assert await asyncio.to_thread(gone, held, 30)
+        async with asyncio.timeout(30):
             while (await say(stack, "a")).status_code != 200:
                 await asyncio.sleep(0.05)
 

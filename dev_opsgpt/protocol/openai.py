@@ -155,6 +155,23 @@ class NamedToolChoice(Wire):
     function: NamedFunction
 
 
+class AllowedTools(Wire):
+    """Of the tools, those that may be called; ``mode`` is "required" where one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedToolChoice], Field(min_length=1)]
+
+
+class AllowedToolsChoice(Wire):
+    """A choice of several tools by name."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoice = Annotated[NamedToolChoice | AllowedToolsChoice, Field(discriminator="type")]
+
+
 class JsonSchema(Wire):
     """The schema an answer must follow."""
 
@@ -227,7 +244,8 @@ class Generation(Wire):
 
 
 class ChatRequest(Generation):
-    """The body of ``POST /v1/chat/completions``."""
+    """The body of ``POST /v1/chat/completions``. A ``tool_choice`` of allowed tools is one among
+    these tools only, the others left out, once it is read."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -236,7 +254,7 @@ class ChatRequest(Generation):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text", "audio"]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -250,9 +268,17 @@ class ChatRequest(Generation):
         names = [tool.function.name for tool in self.tools or []]
         if not names:
             raise conflict("tool_choice", "needs 'tools'")
-        if self.forced_tool is not None and self.forced_tool not in names:
-            raise conflict("tool_choice", f"names '{self.forced_tool}', which is not in 'tools'")
-        return self
+        choice = self.tool_choice
+        allowed = choice.allowed_tools.tools if isinstance(choice, AllowedToolsChoice) else []
+        for named in (choice,) if isinstance(choice, NamedToolChoice) else allowed:
+            if named.function.name not in names:
+                message = f"names '{named.function.name}', which is not in 'tools'"
+                raise conflict("tool_choice", message)
+        if not isinstance(choice, AllowedToolsChoice):
+            return self
+        kept = {named.function.name for named in allowed}
+        tools = [tool for tool in self.tools or [] if tool.function.name in kept]
+        return self.model_copy(update={"tools": tools, "tool_choice": choice.allowed_tools.mode})
 
     @property
     def limit(self) -> int | None:

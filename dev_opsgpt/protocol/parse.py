@@ -25,6 +25,7 @@ _WORDS = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "finite_number": "must be a finite number",
+    "union_tag_not_found": "needs a 'type'",
 }
 
 
@@ -84,6 +85,8 @@ def _problem(detail: ErrorDetails) -> str:
     known = _WORDS.get(detail["type"])
     if known is not None:
         return known
+    if detail["type"] == "union_tag_invalid":
+        return "is of type '{tag}', which is none of {expected_tags}".format(**detail["ctx"])
     return _SUBJECT.sub("", detail["msg"]).replace(" after validation", "")
 
 

@@ -84,6 +84,18 @@ async def test_named(client: openai.AsyncOpenAI, target: Target, name: str) -> N
     check(name, answer.calls[0][2])
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_one_of_the_allowed(client: openai.AsyncOpenAI, target: Target, seed: int) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("switch", "ping")]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": tools}}
+    fields = {"tools": TOOLS, "tool_choice": choice, "temperature": 1.5, "seed": seed}
+    answer = await both(client, target, ASKED, max_tokens=200, **fields)
+    assert answer.calls
+    for _, name, arguments in answer.calls:
+        assert name in ("switch", "ping")
+        check(name, arguments)
+
+
 async def test_ids_are_unique(client: openai.AsyncOpenAI, target: Target) -> None:
     fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 200}
     answers = [await ask(client, target, ASKED, **fields) for ask in (plain, plain, streamed)]

@@ -14,6 +14,11 @@ from dev_opsgpt.protocol.parse import parse
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def chat(**fields: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]} | fields
     return parse(ChatRequest, json.dumps(body).encode())
@@ -32,6 +37,7 @@ def chat(**fields: Any) -> ChatRequest:
         {"logit_bias": {"12": -100}},
         {"tools": [TOOL], "tool_choice": "required"},
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "add"}}},
+        {"tools": [TOOL], "tool_choice": allowed("auto", "add")},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
         {"stream": True, "stream_options": {"include_usage": True}},
         {"seed": -5, "user": "u", "context": {"appId": "a"}, "unknown": [1, {}]},
@@ -112,6 +118,30 @@ def test_accepted(fields: dict[str, Any]) -> None:
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "sub"}}},
             "tool_choice",
+            InvalidRequest,
+        ),
+        ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice", InvalidRequest),
+        ({"tool_choice": {}, "tools": [TOOL]}, "tool_choice", InvalidRequest),
+        ({"tools": [TOOL], "tool_choice": allowed("auto", "sub")}, "tool_choice", InvalidRequest),
+        ({"tool_choice": allowed("auto", "add")}, "tool_choice", InvalidRequest),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function"}},
+            "tool_choice.function",
+            InvalidRequest,
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}},
+            "tool_choice.allowed_tools",
+            InvalidRequest,
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": allowed("never", "add")},
+            "tool_choice.allowed_tools.mode",
+            InvalidRequest,
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": allowed("auto")},
+            "tool_choice.allowed_tools.tools",
             InvalidRequest,
         ),
         (
@@ -200,6 +230,15 @@ def test_derived_values() -> None:
     assert chat(tools=[TOOL], tool_choice=forced).forced_tool == "add"
     assert chat(tools=[TOOL], tool_choice="required").must_call
     assert not chat(tools=[TOOL], tool_choice="auto").must_call
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_allowed_tools(mode: str) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "abc"]
+    request = chat(tools=tools, tool_choice=allowed(mode, "c", "a"))
+    assert [tool.function.name for tool in request.tools or []] == ["a", "c"]
+    assert request.tool_choice == mode
+    assert request.must_call is (mode == "required")
 
 
 def test_the_text_of_a_message() -> None:

@@ -78,3 +78,14 @@ async def test_llama_cpp_refuses_it(engine: LlamaCppEngine) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": ENDLESS}}
     with pytest.raises(InvalidRequest, match="without end"):
         await ask(engine, response_format=form)
+
+
+def test_a_schema_that_takes_too_long_is_let_pass() -> None:
+    """A chain of references is found out link by link; nobody may block others by a long one."""
+
+    def chain(length: int) -> dict[str, Any]:
+        links = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}]} for n in range(length)}
+        return {"$defs": {**links, str(length): {}}, "allOf": [{"$ref": "#/$defs/0"}, ROOT]}
+
+    assert not has_end(chain(30))
+    assert has_end(chain(3000))

@@ -71,11 +71,11 @@ def _launch(
         held.callback(force.close)
         secret = _join(settings, force, run_dir, display, held)
         logs = log_folder(settings)
+        force.begin(secret)
         if refusal := refused(logs):
             display.note(
                 f"LOG_DIR: there will be no log files: {logs} cannot be written: {refusal}"
             )
-        force.begin(secret)
         launcher = Launcher(
             force,
             display,

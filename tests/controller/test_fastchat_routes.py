@@ -49,7 +49,7 @@ async def test_rows_of_fastchat_workers_and_ours(controller: Any) -> None:
         *("address", "models", "kind", "speed", "queue_length", "running", "waiting", "limit"),
         *("draining", "beats", "launcher", "upstream_models", "multimodal"),
         *("context_length", "tools", "vision", "json_output"),
-        *("direct_url", "direct_salt"),
+        *("direct_url", "direct_salt", "limited"),
     }
 
 

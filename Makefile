@@ -37,8 +37,8 @@ system:
 		apt-get install -qq -y curl iproute2 chromium redis-server postgresql >/dev/null; \
 	} || echo "something of curl, ip, chromium, Redis, PostgreSQL is missing: tests that need it are skipped"
 
-test: check system ## everything, in two halves at once; installs what it needs
-	$(BIN)/python -m tests.halves
+test: check system ## everything, in three thirds at once; installs what it needs
+	$(BIN)/python -m tests.thirds
 
 test-compat: ## all eight mixes with real FastChat parts; makes an environment with torch
 	$(call install,requirements.txt requirements-transformers.txt requirements-test.txt,test)

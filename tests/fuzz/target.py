@@ -13,7 +13,7 @@ from tests.support.stack import SECRET
 KEY = "sk-fuzz"
 ADMIN = "sk-fuzz-admin"
 # Seconds. The server answers or closes in less, whatever it is sent.
-PATIENCE = 2.0
+PATIENCE = 30.0
 # Seconds without a byte after which nothing more is awaited on a connection that stays open.
 QUIET = 0.05
 

@@ -163,11 +163,13 @@ async def test_no_secret_in_the_logs(service: Service) -> None:
 
 async def test_release_lets_answers_end_and_leaves_nothing(service: Service) -> None:
     held = vllm_of(sidecar(service))
-    story = asyncio.create_task(ask(service, max_tokens=200, logit_bias=ENDLESS))
-    await until(lambda: service.health(0)["running"] == 1, 20)
+    # So long that it is seen while it is answered.
+    story = asyncio.create_task(ask(service, max_tokens=2000, logit_bias=ENDLESS))
+    await until(lambda: service.health(0)["running"] == 1 or story.done(), 60)
+    assert not story.done()
     await service.release(MODEL)
     answer = await story
-    assert answer.json()["usage"]["completion_tokens"] == 200
+    assert answer.json()["usage"]["completion_tokens"] == 2000
     assert await asyncio.to_thread(gone, held, 15)
     assert service.workers() == []
 
